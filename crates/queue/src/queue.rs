@@ -1,0 +1,101 @@
+use async_trait::async_trait;
+
+use crate::durability::Durability;
+use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::operation::{
+    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken,
+};
+use crate::record::{NewMessage, Record};
+
+/// A delivery queue. Every method is one step of the back end: all of it happens or none.
+///
+/// An `Err` means the outcome is unknown or nothing happened, as the error says; the
+/// [`Worker`](crate::worker) knows for each operation how to go on.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Makes `worker` a member. Fails with [`QueueError::Conflict`] when the id is known already.
+    async fn register(&self, worker: WorkerId) -> Result<(), QueueError>;
+
+    /// Renews the lease of `worker`, takes back what reaped workers and overdue claims held.
+    async fn beat(&self, worker: WorkerId) -> Result<Beat, QueueError>;
+
+    /// Commits all messages or none. `Ran(())` only after the write is confirmed at the declared
+    /// durability. Submitted at most once per message id, unless the reply says it did not run.
+    async fn enqueue(
+        &self,
+        call: Call,
+        messages: &[NewMessage],
+    ) -> Result<Taken<()>, QueueError>;
+
+    /// Takes an enqueued message back, and bars the enqueue `call` that may still be on its way.
+    async fn abort(
+        &self,
+        call: Call,
+        message: MessageId,
+        handles: &[Handle],
+    ) -> Result<Aborted, QueueError>;
+
+    async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError>;
+
+    /// After a lost reply to [`Queue::next`]: its reply if it ran, else it is barred for ever.
+    async fn resolve(&self, call: Call) -> Result<Resolved, QueueError>;
+
+    /// Marks a claimed task begun and raises its deadline.
+    async fn begin(&self, worker: WorkerId, handle: &Handle) -> Result<Begun, QueueError>;
+
+    /// The scripted dot check: the lease stands and the handle is in the worker's claim set.
+    async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError>;
+
+    /// Messages whose lifetime has run out, at most `max`, put off by 30 s for other callers.
+    async fn expiring(&self, max: u16) -> Result<Expiring, QueueError>;
+
+    /// Reads records; `None` where there is none (any more).
+    async fn read(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError>;
+
+    /// Writes limits unless a newer generation is there; wakes what a raised limit lets go.
+    async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError>;
+
+    async fn counts(&self) -> Result<Counts, QueueError>;
+
+    /// Asks the back end what its confirmation is worth.
+    async fn durability(&self) -> Result<Durability, QueueError>;
+}
+
+/// Why an operation gave no reply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// Nothing was written: the store is full.
+    #[error("the queue's store is full: {0}")]
+    Full(String),
+    /// Nothing was written: the declared durability is not met.
+    #[error("the queue's store is not durable as declared: {0}")]
+    NotDurable(String),
+    /// Nothing was written: no connection could be had.
+    #[error("the queue's store cannot be reached: {0}")]
+    Unreachable(String),
+    /// It may or may not have happened.
+    #[error("the queue's store did not answer: {0}")]
+    Ambiguous(String),
+    /// The call contradicts what is there (an id that is known already, an owner that is another).
+    #[error("{0}")]
+    Conflict(String),
+    /// The store answered what no version of this protocol answers.
+    #[error("the queue's store answered unexpectedly: {0}")]
+    Protocol(String),
+}
+
+/// Why a stored record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    #[error("record version {0} is newer than this program reads")]
+    Version(u8),
+    #[error("record is cut short or over its bounds: {0}")]
+    Length(&'static str),
+    #[error("record header is malformed: {0}")]
+    Header(String),
+}
