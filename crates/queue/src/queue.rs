@@ -21,11 +21,7 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Commits all messages or none. `Ran(())` only after the write is confirmed at the declared
     /// durability. Submitted at most once per message id, unless the reply says it did not run.
-    async fn enqueue(
-        &self,
-        call: Call,
-        messages: &[NewMessage],
-    ) -> Result<Taken<()>, QueueError>;
+    async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError>;
 
     /// Takes an enqueued message back, and bars the enqueue `call` that may still be on its way.
     async fn abort(
@@ -40,8 +36,9 @@ pub trait Queue: Send + Sync + 'static {
     /// After a lost reply to [`Queue::next`]: its reply if it ran, else it is barred for ever.
     async fn resolve(&self, call: Call) -> Result<Resolved, QueueError>;
 
-    /// Marks a claimed task begun and raises its deadline.
-    async fn begin(&self, worker: WorkerId, handle: &Handle) -> Result<Begun, QueueError>;
+    /// Marks claimed tasks begun and raises their deadlines; one answer for each handle, in order.
+    async fn begin(&self, worker: WorkerId, handles: &[Handle])
+    -> Result<Vec<Begun>, QueueError>;
 
     /// The scripted dot check: the lease stands and the handle is in the worker's claim set.
     async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError>;
