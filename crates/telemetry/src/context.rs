@@ -31,8 +31,8 @@ impl TraceContext {
         // W3C Trace Context §3.2.2: version "-" trace-id "-" parent-id "-" trace-flags.
         let bytes = value.trim_matches([' ', '\t']).as_bytes();
         let (head, rest) = bytes.split_at_checked(TRACEPARENT_LENGTH)?;
-        let [version, trace_id, span_id, flags] = [(0, 2), (3, 35), (36, 52), (53, 55)]
-            .map(|(from, to)| lower_hex(&head[from..to]));
+        let [version, trace_id, span_id, flags] =
+            [(0, 2), (3, 35), (36, 52), (53, 55)].map(|(from, to)| lower_hex(&head[from..to]));
         if [head[2], head[35], head[52]] != [b'-'; 3] {
             return None;
         }
@@ -48,7 +48,11 @@ impl TraceContext {
         let trace_id = TraceId(trace_id.filter(|id| *id != 0)?);
         let span_id = SpanId(u64::try_from(span_id?).ok().filter(|id| *id != 0)?);
         let flags = u8::try_from(flags?).ok()? & KNOWN_FLAGS;
-        Some(Self { trace_id, span_id, flags })
+        Some(Self {
+            trace_id,
+            span_id,
+            flags,
+        })
     }
 
     /// The value of a `traceparent` header field.
@@ -72,12 +76,19 @@ impl TraceContext {
     pub(crate) fn root(decide: impl FnOnce(TraceId) -> bool) -> Self {
         let trace_id = TraceId::random();
         let sampled = if decide(trace_id) { SAMPLED } else { 0 };
-        Self { trace_id, span_id: SpanId::random(), flags: sampled | RANDOM }
+        Self {
+            trace_id,
+            span_id: SpanId::random(),
+            flags: sampled | RANDOM,
+        }
     }
 
     /// The context of a new child span.
     pub(crate) fn child(&self) -> Self {
-        Self { span_id: SpanId::random(), ..*self }
+        Self {
+            span_id: SpanId::random(),
+            ..*self
+        }
     }
 
     pub(crate) fn flags(&self) -> u8 {
@@ -87,7 +98,11 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags)
+        write!(
+            f,
+            "00-{}-{}-{:02x}",
+            self.trace_id, self.span_id, self.flags
+        )
     }
 }
 
@@ -171,17 +186,32 @@ mod tests {
         check(&format!(" {EXAMPLE}\t"), Some(EXAMPLE));
         // A later version is read as far as it is known, unknown flags are not passed on.
         check(&EXAMPLE.replacen("00", "01", 1), Some(EXAMPLE));
-        check(&format!("{}-more", EXAMPLE.replacen("00", "cc", 1)), Some(EXAMPLE));
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fd", Some(EXAMPLE));
+        check(
+            &format!("{}-more", EXAMPLE.replacen("00", "cc", 1)),
+            Some(EXAMPLE),
+        );
+        check(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-fd",
+            Some(EXAMPLE),
+        );
         check(&format!("{EXAMPLE}-more"), None);
         check(&format!("{}more", EXAMPLE.replacen("00", "cc", 1)), None);
         check(&EXAMPLE.replacen("00", "ff", 1), None);
         check(&EXAMPLE.to_uppercase(), None);
         check(&EXAMPLE[..54], None);
         check(&EXAMPLE.replace('-', "_"), None);
-        check("00-00000000000000000000000000000000-b7ad6b7169203331-01", None);
-        check("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", None);
-        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333é-01", None);
+        check(
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            None,
+        );
+        check(
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            None,
+        );
+        check(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333é-01",
+            None,
+        );
         check("", None);
     }
 
@@ -189,10 +219,16 @@ mod tests {
     fn text_form_is_stable() {
         let context: TraceContext = EXAMPLE.parse().unwrap();
         assert_eq!(context.to_string(), EXAMPLE);
-        assert_eq!(context.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(
+            context.trace_id().to_string(),
+            "0af7651916cd43dd8448eb211c80319c"
+        );
         assert_eq!(context.span_id().to_string(), "b7ad6b7169203331");
         assert!(context.is_sampled());
-        assert_eq!("nonsense".parse::<TraceContext>(), Err(ParseTraceContextError));
+        assert_eq!(
+            "nonsense".parse::<TraceContext>(),
+            Err(ParseTraceContextError)
+        );
     }
 
     #[test]

@@ -6,9 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use opentelemetry::trace::{
-    Event, SpanContext, SpanKind, Status, TraceFlags, TraceState,
-};
+use opentelemetry::trace::{Event, SpanContext, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
@@ -87,10 +85,15 @@ impl Span {
 
     /// Sets an attribute, in place of a value set before.
     pub fn set<'v>(&mut self, attribute: Attribute, value: impl Into<Value<'v>>) {
-        let Some(recording) = &mut self.recording else { return };
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
         let value = value.into().to_exported();
         let attributes = &mut recording.data.attributes;
-        match attributes.iter_mut().find(|set| set.key.as_str() == attribute.key()) {
+        match attributes
+            .iter_mut()
+            .find(|set| set.key.as_str() == attribute.key())
+        {
             Some(set) => set.value = value,
             None => attributes.push(KeyValue::new(attribute.key(), value)),
         }
@@ -98,10 +101,14 @@ impl Span {
 
     /// Notes that something happened now. A span keeps the first 32 events.
     pub fn event(&mut self, name: &'static str) {
-        let Some(recording) = &mut self.recording else { return };
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
         let events = &mut recording.data.events;
         if events.events.len() < MAX_EVENTS {
-            events.events.push(Event::new(name, SystemTime::now(), Vec::new(), 0));
+            events
+                .events
+                .push(Event::new(name, SystemTime::now(), Vec::new(), 0));
         } else {
             events.dropped_count += 1;
         }
@@ -109,7 +116,9 @@ impl Span {
 
     /// Marks the span as failed, with the reason.
     pub fn fail<'v>(&mut self, reason: impl Into<Value<'v>>) {
-        let Some(recording) = &mut self.recording else { return };
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
         let reason = reason.into().to_exported();
         recording.data.status = Status::error(bounded(&reason.as_str()).to_owned());
     }
@@ -149,8 +158,14 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(recording) = self.recording.take() {
-            let Recording { mut data, end_time, buffer } = *recording;
-            data.end_time = end_time.unwrap_or_else(SystemTime::now).max(data.start_time);
+            let Recording {
+                mut data,
+                end_time,
+                buffer,
+            } = *recording;
+            data.end_time = end_time
+                .unwrap_or_else(SystemTime::now)
+                .max(data.start_time);
             buffer.push(data);
         }
     }
@@ -169,10 +184,10 @@ fn new_data(
     parent: Option<&TraceContext>,
     start_time: SystemTime,
 ) -> SpanData {
-    let span_id = |context: &TraceContext| context.span_id().0.to_be_bytes().into();
+    let span_id = |context: &TraceContext| opentelemetry::trace::SpanId::from(context.span_id().0);
     SpanData {
         span_context: SpanContext::new(
-            context.trace_id().0.to_be_bytes().into(),
+            context.trace_id().0.into(),
             span_id(context),
             TraceFlags::new(context.flags()),
             false,
@@ -207,7 +222,10 @@ mod tests {
 
     fn recording_tracer() -> (Tracer, Arc<SpanBuffer>) {
         let buffer = Arc::new(SpanBuffer::new(8));
-        (Tracer::new(Sampling::percent(100), Arc::clone(&buffer)), buffer)
+        (
+            Tracer::new(Sampling::percent(100), Arc::clone(&buffer)),
+            buffer,
+        )
     }
 
     #[test]
@@ -227,19 +245,33 @@ mod tests {
         span.end_at(start + Duration::from_secs(2));
 
         let spans = buffer.take(10);
-        let [data] = spans.as_slice() else { panic!("one span, not {}", spans.len()) };
+        let [data] = spans.as_slice() else {
+            panic!("one span, not {}", spans.len())
+        };
         assert_eq!(data.name, "smtp.deliver");
         assert_eq!(data.span_kind, SpanKind::Client);
-        assert_eq!(data.span_context.span_id().to_string(), context.span_id().to_string());
+        assert_eq!(
+            data.span_context.span_id().to_string(),
+            context.span_id().to_string()
+        );
         assert_eq!(
             data.span_context.trace_id().to_string(),
             "0af7651916cd43dd8448eb211c80319c"
         );
         assert_eq!(data.parent_span_id.to_string(), "b7ad6b7169203331");
-        assert_eq!(data.end_time.duration_since(data.start_time).unwrap().as_secs(), 2);
+        assert_eq!(
+            data.end_time
+                .duration_since(data.start_time)
+                .unwrap()
+                .as_secs(),
+            2
+        );
         assert_eq!(
             data.attributes,
-            [KeyValue::new("kurier.queue_id", "7"), KeyValue::new("smtp.reply_code", 550)]
+            [
+                KeyValue::new("kurier.queue_id", "7"),
+                KeyValue::new("smtp.reply_code", 550)
+            ]
         );
         assert_eq!(data.events[0].name, "connected");
         assert_eq!(data.status, Status::error("mailbox unavailable"));
@@ -249,19 +281,37 @@ mod tests {
     fn parents_of_children_are_spans_of_the_same_trace() {
         let (tracer, buffer) = recording_tracer();
         let receive = Span::open(&tracer, SpanName::SmtpReceive, None, None);
-        let enqueue = Span::open(&tracer, SpanName::QueueEnqueue, Some(&receive.context()), None);
+        let enqueue = Span::open(
+            &tracer,
+            SpanName::QueueEnqueue,
+            Some(&receive.context()),
+            None,
+        );
         // As stored with the record and read hours later by another process.
         let stored: TraceContext = enqueue.context().to_string().parse().unwrap();
         drop((receive, enqueue));
-        drop(Span::open(&tracer, SpanName::SmtpDeliver, Some(&stored), None));
+        drop(Span::open(
+            &tracer,
+            SpanName::SmtpDeliver,
+            Some(&stored),
+            None,
+        ));
 
         let spans = buffer.take(10);
-        let [receive, enqueue, deliver] = spans.as_slice() else { panic!("three spans") };
-        assert_eq!(receive.parent_span_id, opentelemetry::trace::SpanId::INVALID);
+        let [receive, enqueue, deliver] = spans.as_slice() else {
+            panic!("three spans")
+        };
+        assert_eq!(
+            receive.parent_span_id,
+            opentelemetry::trace::SpanId::INVALID
+        );
         assert_eq!(enqueue.parent_span_id, receive.span_context.span_id());
         assert_eq!(deliver.parent_span_id, enqueue.span_context.span_id());
         for span in [enqueue, deliver] {
-            assert_eq!(span.span_context.trace_id(), receive.span_context.trace_id());
+            assert_eq!(
+                span.span_context.trace_id(),
+                receive.span_context.trace_id()
+            );
         }
     }
 
@@ -284,7 +334,12 @@ mod tests {
         let span = Span::open(&Tracer::off(), SpanName::SmtpReceive, None, None);
         assert!(!span.is_recording());
         assert!(!span.context().is_sampled());
-        let child = Span::open(&Tracer::off(), SpanName::QueueEnqueue, Some(&span.context()), None);
+        let child = Span::open(
+            &Tracer::off(),
+            SpanName::QueueEnqueue,
+            Some(&span.context()),
+            None,
+        );
         assert_eq!(child.context().trace_id(), span.context().trace_id());
     }
 

@@ -23,11 +23,19 @@ pub(crate) struct Tracer {
 
 impl Tracer {
     pub(crate) const fn off() -> Self {
-        Self { sampling: Sampling { threshold: RANDOM_BITS }, buffer: None }
+        Self {
+            sampling: Sampling {
+                threshold: RANDOM_BITS,
+            },
+            buffer: None,
+        }
     }
 
     pub(crate) fn new(sampling: Sampling, buffer: Arc<SpanBuffer>) -> Self {
-        Self { sampling, buffer: Some(buffer) }
+        Self {
+            sampling,
+            buffer: Some(buffer),
+        }
     }
 
     pub(crate) fn new_root(&self) -> TraceContext {
@@ -55,7 +63,9 @@ impl Sampling {
     /// `percent` over 100 counts as 100.
     pub(crate) fn percent(percent: u8) -> Self {
         let rejected = 100 - u64::from(percent.min(100));
-        Self { threshold: (RANDOM_BITS / 100 + 1) * rejected }
+        Self {
+            threshold: (RANDOM_BITS / 100 + 1) * rejected,
+        }
     }
 
     /// Consistent probability sampling: the random part of the trace id against a threshold, so
@@ -84,7 +94,10 @@ mod tests {
                 .count();
             let expected = 200 * usize::from(percent);
             // Six standard deviations of the binomial at its widest.
-            assert!(sampled.abs_diff(expected) < 430, "{percent} %: {sampled} of 20,000");
+            assert!(
+                sampled.abs_diff(expected) < 430,
+                "{percent} %: {sampled} of 20,000"
+            );
             if percent == 0 || percent == 100 {
                 assert_eq!(sampled, expected);
             }
