@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use config::{Action, DomainPattern, Route, Smarthost};
+
 /// Compiled routes. Cheap to ask, replaced as a whole when the configuration changes.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
@@ -26,47 +28,41 @@ pub struct Routes {
 
 impl Routes {
     /// Compiles rules. Of two rules for the same pattern the one of higher rank wins.
-    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
-        let mut routes = Self::default();
-        for rule in rules {
-            let name: Arc<str> = RouteName::Rule {
-                route: &rule.route,
-                rule: &rule.rule,
-            }
-            .to_string()
-            .into();
-            let rank = Rank {
-                priority: Reverse(rule.priority),
-                route: rule.route,
-                position: rule.position,
-            };
-            let matched = Ranked {
-                rank,
-                name: match &rule.action {
+    pub fn new(routes: &[Route]) -> Self {
+        let mut compiled = Self::default();
+        for route in routes {
+            for (position, rule) in route.rules.iter().enumerate() {
+                let rank = Rank {
+                    priority: Reverse(route.priority),
+                    route: route.name.clone(),
+                    position,
+                };
+                let name = match &rule.action {
+                    // Called `mx:<domain>` as if there were no rule, so that the mail of a domain
+                    // has one queue.
                     Action::Mx => None,
-                    Action::Smarthost(_) => Some(Arc::clone(&name)),
-                },
-            };
-            if let Action::Smarthost(smarthost) = rule.action {
-                routes.targets.insert(name, Target::Smarthost(smarthost));
-            }
-            for pattern in rule.recipient_domains {
-                routes.insert(pattern, matched.clone());
+                    Action::Smarthost(smarthost) => {
+                        let name = RouteName::Rule {
+                            route: &route.name,
+                            rule: &rule.name,
+                        };
+                        let name: Arc<str> = name.to_string().into();
+                        let target = Target::Smarthost(smarthost.clone());
+                        compiled.targets.insert(Arc::clone(&name), target);
+                        Some(name)
+                    }
+                };
+                let matched = Ranked { rank, name };
+                let patterns = match rule.r#match.recipient_domains.as_slice() {
+                    [] => &[DomainPattern::Any],
+                    patterns => patterns,
+                };
+                for pattern in patterns {
+                    compiled.insert(pattern, &matched);
+                }
             }
         }
-        routes
-    }
-
-    /// Everything goes to one host, as in local mode with a smarthost.
-    pub fn all_to(smarthost: Smarthost) -> Self {
-        Self::new([Rule {
-            route: "local".to_owned(),
-            priority: 0,
-            rule: "smarthost".to_owned(),
-            position: 0,
-            recipient_domains: vec![DomainPattern::Any],
-            action: Action::Smarthost(smarthost),
-        }])
+        compiled
     }
 
     /// The name of the route that mail for `domain` takes: `rule:<route>/<rule>`, or `mx:<domain>`
@@ -103,22 +99,22 @@ impl Routes {
             })
     }
 
-    fn insert(&mut self, pattern: DomainPattern, matched: Ranked) {
+    fn insert(&mut self, pattern: &DomainPattern, matched: &Ranked) {
         let better = |held: &Ranked| matched.rank < held.rank;
         match pattern {
             DomainPattern::Exact(domain) => {
-                if self.exact.get(&domain).is_none_or(better) {
-                    self.exact.insert(domain, matched);
+                if self.exact.get(domain).is_none_or(better) {
+                    self.exact.insert(domain.clone(), matched.clone());
                 }
             }
             DomainPattern::Below(domain) => {
-                if self.wildcard.get(&domain).is_none_or(better) {
-                    self.wildcard.insert(domain, matched);
+                if self.wildcard.get(domain).is_none_or(better) {
+                    self.wildcard.insert(domain.clone(), matched.clone());
                 }
             }
             DomainPattern::Any => {
                 if self.any.as_ref().is_none_or(better) {
-                    self.any = Some(matched);
+                    self.any = Some(matched.clone());
                 }
             }
         }
@@ -134,81 +130,14 @@ impl Routes {
     }
 }
 
-/// One rule of a route, as configured.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rule {
-    pub route: String,
-    pub priority: i32,
-    pub rule: String,
-    /// Where it stands among the rules of its route.
-    pub position: usize,
-    pub recipient_domains: Vec<DomainPattern>,
-    pub action: Action,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// By the recipient domain's mail exchangers; the route's name is then `mx:<domain>`, as if
-    /// there were no rule, so that one domain's mail has one queue.
-    Mx,
-    Smarthost(Smarthost),
-}
-
-/// `example.com`, `*.example.com` (at any depth, not `example.com` itself) or `*`; lower case.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum DomainPattern {
-    Any,
-    Below(String),
-    Exact(String),
-}
-
-impl DomainPattern {
-    pub fn new(pattern: &str) -> Self {
-        let pattern = pattern.to_ascii_lowercase();
-        match pattern.strip_prefix("*.") {
-            Some(parent) => Self::Below(parent.to_owned()),
-            None if pattern == "*" => Self::Any,
-            None => Self::Exact(pattern),
-        }
-    }
-
-    /// Whether `domain`, in lower case, is one of those meant.
-    pub fn matches(&self, domain: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Below(parent) => parents(domain).any(|p| p == parent),
-            Self::Exact(exact) => exact == domain,
-        }
-    }
-}
-
 /// Where an attempt goes.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
     /// The mail exchangers of `domain` (RFC 5321 §5.1), or the host of an address literal.
     Mx {
         domain: String,
     },
     Smarthost(Smarthost),
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Smarthost {
-    /// A host name or an IP address.
-    pub host: String,
-    pub port: u16,
-    pub tls: TlsRequirement,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum TlsRequirement {
-    /// TLS from the first octet (RFC 8314), verified.
-    Implicit,
-    /// STARTTLS where it is offered, in clear where not.
-    #[default]
-    Opportunistic,
-    /// STARTTLS and a verified server.
-    Require,
 }
 
 /// How routes are called in the queue.
@@ -263,44 +192,68 @@ fn above(domain: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use config::delivery::NextHopTls;
+    use config::route::{Match, Rule};
+
     use super::*;
 
     fn smarthost(host: &str) -> Smarthost {
         Smarthost {
             host: host.to_owned(),
             port: 25,
-            tls: TlsRequirement::default(),
+            tls: NextHopTls::Opportunistic,
         }
     }
 
-    /// A rule whose smarthost is called like its rule.
-    fn rule(route: &str, priority: i32, rule: &str, position: usize, domains: &[&str]) -> Rule {
+    /// A rule with a smarthost of the same name, or by MX.
+    fn rule(name: &str, domains: &[&str]) -> Rule {
         Rule {
-            route: route.to_owned(),
+            name: name.to_owned(),
+            r#match: Match {
+                recipient_domains: domains.iter().map(|d| d.parse().unwrap()).collect(),
+            },
+            action: match name {
+                "mx" => Action::Mx,
+                host => Action::Smarthost(smarthost(host)),
+            },
+        }
+    }
+
+    fn route(name: &str, priority: i32, rules: impl IntoIterator<Item = Rule>) -> Route {
+        Route {
+            name: name.to_owned(),
             priority,
-            rule: rule.to_owned(),
-            position,
-            recipient_domains: domains.iter().map(|d| DomainPattern::new(d)).collect(),
-            action: Action::Smarthost(smarthost(rule)),
+            rules: rules.into_iter().collect(),
         }
     }
 
     #[test]
     fn more_specific_wins_then_priority_then_name_then_position() {
-        let mut direct = rule("a", 0, "direct", 3, &["direct.example"]);
-        direct.action = Action::Mx;
-        let mut rules = vec![
-            rule("a", 0, "any", 0, &["*"]),
-            rule("a", 0, "wide", 1, &["*.example"]),
-            rule("a", 0, "narrow", 2, &["*.corp.example"]),
-            direct,
-            rule("a", 0, "exact", 4, &["Mail.Corp.Example", "twice.test"]),
-            rule("b", 0, "by-name", 0, &["*.corp.example", "twice.test"]),
-            rule("c", 9, "by-priority", 0, &["twice.test"]),
-            rule("c", 9, "by-position", 1, &["twice.test"]),
+        let mut configured = vec![
+            route(
+                "a",
+                0,
+                [
+                    rule("any", &[]),
+                    rule("wide", &["*.example"]),
+                    rule("narrow", &["*.corp.example"]),
+                    rule("mx", &["direct.example"]),
+                    rule("exact", &["Mail.Corp.Example", "twice.test"]),
+                    rule("second", &["*"]),
+                ],
+            ),
+            route("b", 0, [rule("by-name", &["*.corp.example", "twice.test"])]),
+            route(
+                "c",
+                9,
+                [
+                    rule("by-priority", &["twice.test"]),
+                    rule("by-position", &["twice.test"]),
+                ],
+            ),
         ];
         for _ in 0..2 {
-            let routes = Routes::new(rules.clone());
+            let routes = Routes::new(&configured);
             let check = |domain: &str, expected: &str| {
                 assert_eq!(routes.route(domain), expected, "{domain}");
             };
@@ -312,7 +265,7 @@ mod tests {
             check("direct.example", "mx:direct.example");
             check("twice.test", "rule:c/by-priority");
             check("[192.0.2.1]", "rule:a/any");
-            rules.reverse();
+            configured.reverse();
         }
     }
 
@@ -330,18 +283,18 @@ mod tests {
 
     #[test]
     fn names_are_resolved_at_each_attempt() {
-        let before = Routes::new([rule("corp", 0, "old", 0, &["corp.example"])]);
+        let before = Routes::new(&[route("corp", 0, [rule("old", &["corp.example"])])]);
         let name = before.route("corp.example");
-        let mut changed = rule("corp", 0, "old", 0, &["elsewhere.example"]);
+        let mut changed = rule("old", &["elsewhere.example"]);
         changed.action = Action::Smarthost(smarthost("new-host"));
-        let after = Routes::new([changed]);
+        let after = Routes::new(&[route("corp", 0, [changed])]);
         assert_eq!(
             after.resolve(&name, "corp.example"),
             Target::Smarthost(smarthost("new-host")),
             "a changed target serves queued mail, even where the rule matches it no longer"
         );
 
-        let gone = Routes::new([rule("other", 0, "any", 0, &["*"])]);
+        let gone = Routes::new(&[route("other", 0, [rule("any", &["*"])])]);
         let any = Target::Smarthost(smarthost("any"));
         assert_eq!(gone.resolve(&name, "corp.example"), any);
         assert_eq!(gone.resolve("nonsense", "corp.example"), any);
@@ -351,17 +304,6 @@ mod tests {
             Target::Mx {
                 domain: "corp.example".to_owned()
             }
-        );
-    }
-
-    #[test]
-    fn all_to_one_host() {
-        let routes = Routes::all_to(smarthost("127.0.0.1"));
-        let name = routes.route("example.com");
-        assert_eq!(name, "rule:local/smarthost");
-        assert_eq!(
-            routes.resolve(&name, "example.com"),
-            Target::Smarthost(smarthost("127.0.0.1"))
         );
     }
 }
