@@ -24,10 +24,14 @@
 //! What it does not do: choose next hops, talk SMTP, write DSN text.
 
 pub mod durability;
+pub mod embedded;
 pub mod id;
+pub mod model;
 pub mod operation;
 pub mod record;
+pub mod redis;
+pub mod worker;
 
 mod queue;
 
-pub use crate::queue::Queue;
+pub use crate::queue::{Queue, QueueError, RecordError};

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{MessageId, QueueId};
 
+mod codec;
+
+pub use codec::{FIXED, MAX_HEADER, Prefix, VERSION};
+
 /// A message on its way into the queue.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
