@@ -17,12 +17,13 @@
 //! It does not: touch the machine's own services, keep state outside the cache and state folders, or
 //! hide a tier that could not run.
 
-mod bench;
+//mod bench;
 mod cluster;
 mod command;
 mod crds;
 mod image;
 mod paths;
+mod process;
 mod test;
 mod tools;
 
@@ -38,7 +39,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Compare messages a second, CPU and memory with a private Postfix in the same run
-    Bench(bench::Args),
+    //Bench(bench::Args),
     /// A real Kubernetes in network namespaces of this machine
     #[command(subcommand)]
     Cluster(cluster::Action),
@@ -54,7 +55,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Task::Bench(args) => bench::run(&args),
+        //Task::Bench(args) => bench::run(&args),
         Task::Cluster(action) => cluster::run(action),
         Task::Crds(args) => crds::run(&args),
         Task::Image(args) => image::run(&args),

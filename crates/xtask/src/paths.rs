@@ -37,11 +37,7 @@ pub(crate) fn target() -> Result<PathBuf> {
     struct Metadata {
         target_directory: PathBuf,
     }
-    let text = command::capture(cargo().args([
-        "metadata",
-        "--no-deps",
-        "--format-version=1",
-    ]))?;
+    let text = command::capture(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
     let metadata: Metadata = serde_json::from_str(&text).context("cargo metadata")?;
     Ok(metadata.target_directory)
 }
@@ -60,6 +56,7 @@ fn base(variable: &str, below_home: &str) -> Result<PathBuf> {
     {
         return Ok(folder);
     }
-    let home = env::var_os("HOME").with_context(|| format!("neither {variable} nor HOME is set"))?;
+    let home =
+        env::var_os("HOME").with_context(|| format!("neither {variable} nor HOME is set"))?;
     Ok(Path::new(&home).join(below_home))
 }

@@ -1,0 +1,21 @@
+//! Writes the custom resource definitions to standard output: a JSON object of file names and YAML texts.
+
+use std::collections::BTreeMap;
+
+const HEAD: &str = "# Written by `cargo xtask crds` from crates/api.\n";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut files = BTreeMap::new();
+    for definition in api::crds() {
+        let name = format!(
+            "{}.{}.yaml",
+            definition.spec.names.plural, definition.spec.group
+        );
+        // Through a JSON value, because that leaves out what serde only skips there.
+        let value = serde_json::to_value(&definition)?;
+        let text = serde_saphyr::to_string(&value)?;
+        files.insert(name, format!("{HEAD}{text}"));
+    }
+    println!("{}", serde_json::to_string(&files)?);
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! `cluster down`: kills, unmounts and removes what belongs to the cluster, and looks again.
+//!
+//! Nothing is asked of the cluster's own parts, so that a whole one and what a crash has left go the same
+//! way. Nothing in it is worth an orderly end: all of its state goes with it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Cluster, bringup, cgroup, membership::entries};
+use crate::{command, tools};
+
+/// Killed processes are gone within a second; one that waits for a disk may take longer.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Folders outside the cluster's where its parts leave files, whatever they are told.
+const CONTAINER_LOGS: &str = "/var/log/containers";
+const CNI_RESULTS: &str = "/var/lib/cni/results";
+const SHIM_SOCKETS: &str = "/run/containerd/s";
+
+/// Takes the cluster away.
+pub(super) fn down(cluster: &Cluster) -> Result<()> {
+    if !tools::is_root() {
+        bail!("a cluster needs root, for namespaces and mounts");
+    }
+    let _lock = bringup::lock(cluster)?;
+    let was_there = cluster.record()?.is_some() || !cluster.belongings().is_empty();
+    remove(cluster)?;
+    println!(
+        "cluster: {}",
+        if was_there {
+            "gone, nothing is left"
+        } else {
+            "there was none"
+        }
+    );
+    Ok(())
+}
+
+/// Removes whatever is there, or fails naming what stays.
+pub(super) fn remove(cluster: &Cluster) -> Result<()> {
+    let record = cluster.record()?;
+    let left = command::wait_until("the cluster is gone", GONE, || {
+        kill(cluster);
+        unmount(cluster);
+        for name in cluster.network_namespaces() {
+            command::succeeds(Command::new("ip").args(["netns", "delete", &name]));
+        }
+        cgroup::remove(cluster);
+        Ok(cluster.belongings().is_empty().then_some(()))
+    });
+    if left.is_err() {
+        bail!(
+            "these are left and cannot be removed:\n{}",
+            cluster.belongings().join("\n")
+        );
+    }
+    remove_strays(cluster);
+    if let Some(record) = record {
+        for (path, before) in &record.sysctls {
+            if fs::read_to_string(path).is_ok_and(|now| now != *before) {
+                fs::write(path, before)
+                    .with_context(|| format!("cannot restore {}", path.display()))?;
+            }
+        }
+        let dir = cluster.dir();
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn kill(cluster: &Cluster) {
+    for process in cluster.processes() {
+        if let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) {
+            // It may be gone already; whoever called looks again.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn unmount(cluster: &Cluster) {
+    for path in cluster.mounts() {
+        if !command::succeeds(Command::new("umount").arg(&path)) {
+            // Busy with a process that is just dying, or a look from outside: out of sight it goes.
+            command::succeeds(Command::new("umount").arg("--lazy").arg(&path));
+        }
+    }
+}
+
+/// Files that parts leave outside the cluster's folder. They name it, or nobody listens on them.
+fn remove_strays(cluster: &Cluster) {
+    for name in entries(CONTAINER_LOGS) {
+        let link = Path::new(CONTAINER_LOGS).join(name);
+        if fs::read_link(&link).is_ok_and(|target| target.starts_with(cluster.dir())) {
+            let _ = fs::remove_file(link);
+        }
+    }
+    let prefix = cluster.prefix();
+    for name in entries(CNI_RESULTS).filter(|name| name.starts_with(&prefix)) {
+        let _ = fs::remove_file(Path::new(CNI_RESULTS).join(name));
+    }
+    let bound = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    for socket in entries(SHIM_SOCKETS).map(|name| PathBuf::from(SHIM_SOCKETS).join(name)) {
+        if !bound
+            .lines()
+            .any(|line| line.ends_with(&*socket.to_string_lossy()))
+        {
+            let _ = fs::remove_file(socket);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What /proc says of processes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+};
+
+/// What /proc/PID/stat says, of what matters here.
+#[derive(Debug)]
+pub(crate) struct Stat {
+    pub(crate) name: String,
+    /// A zombie is not: it has given back everything but its number, which its parent holds.
+    pub(crate) alive: bool,
+    pub(crate) parent: u32,
+    /// In clock ticks, of itself and of its children that have ended and been waited for.
+    pub(crate) cpu: u64,
+    /// In clock ticks after boot. A process id comes back; with its start time it does not.
+    pub(crate) started: u64,
+}
+
+/// `None` when there is no such process.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Every process there is.
+pub(crate) fn all() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The process, its parent, and so on.
+pub(crate) fn ancestors(pid: u32) -> HashSet<u32> {
+    let mut found = HashSet::new();
+    let mut next = Some(pid);
+    while let Some(pid) = next.filter(|pid| *pid > 0) {
+        found.insert(pid);
+        next = stat(pid).map(|stat| stat.parent);
+    }
+    found
+}
+
+/// The process, its children, and so on.
+pub(crate) fn tree(root: u32) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in all() {
+        if let Some(stat) = stat(pid) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        if let Some(more) = children.get(pid) {
+            found.extend(more);
+        }
+        next += 1;
+    }
+    found
+}
+
+/// proc_pid_stat(5). The name is in parentheses and may hold anything, parentheses too.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (before, after) = text.rsplit_once(") ")?;
+    let (_, name) = before.split_once('(')?;
+    // The first of these is field 3 of the manual page.
+    let fields: Vec<_> = after.split(' ').collect();
+    let field = |number: usize| fields.get(number - 3);
+    let number = |at| field(at)?.parse::<u64>().ok();
+    let cpu = [14, 15, 16, 17].map(number);
+    Some(Stat {
+        name: name.to_owned(),
+        alive: !matches!(*field(3)?, "Z" | "X"),
+        parent: field(4)?.parse().ok()?,
+        cpu: cpu.into_iter().flatten().sum(),
+        started: number(22)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_lines() {
+        let line = "42 (a) b) S 7 42 42 0 -1 4194560 1 0 0 0 1 20 300 4000 20 0 1 0 9876 1 1";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.name.as_str(), stat.alive), ("a) b", true));
+        assert_eq!((stat.parent, stat.started, stat.cpu), (7, 9876, 4321));
+        assert!(!parse_stat(&line.replace(" S ", " Z ")).unwrap().alive);
+        assert!(parse_stat("").is_none());
+    }
+
+    #[test]
+    fn this_process_has_a_parent_which_has_it_in_its_tree() {
+        let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+        assert_eq!(stat(own).unwrap().parent, parent);
+        assert!(ancestors(own).is_superset(&[own, parent].into()));
+        assert!(tree(parent).contains(&own));
+        assert!(!tree(own).contains(&parent));
+    }
+}

@@ -1,0 +1,104 @@
+//! `cargo xtask test`: every gate and every tier of tests, in order.
+//!
+//! 1. Programs that later tiers need start to build in the background, at low priority ([`tools`]).
+//! 2. The workspace is built once, with one profile and one set of features ([`build`]).
+//! 3. Each [`Tier`] runs within its budget of minutes; what goes on longer is killed and has failed.
+//! 4. A table says what each did; the last line counts.
+//!
+//! A tier that cannot run here fails and says what would let it run; it is never passed over in silence.
+//!
+//! [`tools`]: crate::tools
+//! [`build`]: crate::test::build
+
+mod budget;
+mod build;
+mod chart;
+mod cluster;
+mod gates;
+#[cfg(test)]
+mod invariants;
+mod report;
+mod schema;
+mod tier;
+
+use std::{thread, time::Instant};
+
+use anyhow::Result;
+
+use self::{
+    budget::Budget,
+    report::{Report, Row},
+    tier::Tier,
+};
+use crate::tools;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only these [default: all]
+    #[arg(long = "tier", value_enum, value_name = "TIER")]
+    tiers: Vec<Tier>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let tiers = tier::selection(&args.tiers);
+    let mut report = Report::default();
+    let names: Vec<_> = tiers.iter().map(|tier| tier.name()).collect();
+    println!("test: {}", names.join(", "));
+
+    let background = tiers.iter().any(|tier| tier.needs_tools()).then(|| {
+        thread::spawn(|| {
+            // Whoever needs a tool asks for it again and gets the error there.
+            if let Err(error) = tools::build() {
+                eprintln!("test: building tools: {error:#}");
+            }
+        })
+    });
+    let mut background = background;
+    let built = report.add("build", build::MINUTES, build::all);
+    for tier in &tiers {
+        if tier.needs_tools()
+            && let Some(background) = background.take()
+        {
+            report.add("tools", tools::MINUTES, |_| {
+                let ended = background.join();
+                ended.map_err(|_| anyhow::anyhow!("building tools panicked"))?;
+                Ok(())
+            });
+        }
+        let missing = tier.missing();
+        if !missing.is_empty() {
+            report.cannot_run(tier.name(), &missing);
+        } else if !built && tier.needs_build() {
+            report.cannot_run(tier.name(), &["the workspace does not build".to_owned()]);
+        } else {
+            report.add(tier.name(), tier.minutes(), |budget| tier.run(budget));
+        }
+    }
+    cluster::finish(&mut report);
+    report.end()
+}
+
+impl Report {
+    /// Runs one part under its heading and budget; whether it passed.
+    fn add(
+        &mut self,
+        name: &'static str,
+        minutes: u64,
+        part: impl FnOnce(&mut Budget) -> Result<()>,
+    ) -> bool {
+        println!("\n== {name}: at most {minutes} min");
+        let start = Instant::now();
+        let mut budget = Budget::of_minutes(minutes);
+        let result = part(&mut budget);
+        if let Err(error) = &result {
+            println!("{name}: {error:#}");
+        }
+        self.push(Row::new(
+            name,
+            minutes,
+            start.elapsed(),
+            budget.tally,
+            result,
+        ))
+    }
+}

@@ -1,0 +1,165 @@
+//! A limit in minutes that holds, and a count of what ran under it.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    ops::AddAssign,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{command, process};
+
+/// How many tests ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Tally {
+    pub(super) passed: u64,
+    pub(super) failed: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+pub(super) struct Budget {
+    deadline: Instant,
+    minutes: u64,
+    /// Of everything that ran, whether or not it failed in the end.
+    pub(super) tally: Tally,
+}
+
+impl Budget {
+    pub(super) fn of_minutes(minutes: u64) -> Self {
+        Self {
+            deadline: Instant::now() + Duration::from_secs(60 * minutes),
+            minutes,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Runs to completion, shows what it writes, and counts the tests it reports.
+    ///
+    /// # Errors
+    /// When it does not end with status 0, or not in time: then it and all it started are killed.
+    pub(super) fn run(&mut self, command: &mut Command) -> Result<()> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))?;
+        let output = child.stdout.take().context("no output to read")?;
+        let reader = thread::spawn(move || show_and_count(BufReader::new(output)));
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let ended = command::wait_until(&program, left, || Ok(child.try_wait()?));
+        if ended.is_err() {
+            kill(&mut child);
+        }
+        self.tally += reader.join().unwrap_or_default();
+        let Ok(status) = ended else {
+            bail!("stopped: its {} minutes are over", self.minutes);
+        };
+        if !status.success() {
+            bail!("{program} ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+fn kill(child: &mut Child) {
+    // From a list made before the first is killed: orphans have another parent.
+    for pid in process::tree(child.id()) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    let _ = child.wait();
+}
+
+fn show_and_count(mut output: impl BufRead) -> Tally {
+    let mut tally = Tally::default();
+    let mut line = Vec::new();
+    while output
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|read| read > 0)
+    {
+        // A closed terminal is no reason to lose count.
+        let _ = std::io::stdout().write_all(&line);
+        tally += count(&String::from_utf8_lossy(&line)).unwrap_or_default();
+        line.clear();
+    }
+    tally
+}
+
+/// `test result: ok. 3 passed; 1 failed; 0 ignored; ...`
+fn count(line: &str) -> Option<Tally> {
+    let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |word: &str| {
+        let field = numbers
+            .split("; ")
+            .find_map(|field| field.strip_suffix(word))?;
+        field.trim().parse().ok()
+    };
+    Some(Tally {
+        passed: number("passed")?,
+        failed: number("failed")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_tests_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered \
+                    out; finished in 0.01s\n";
+        assert_eq!(
+            count(line),
+            Some(Tally {
+                passed: 12,
+                failed: 3
+            })
+        );
+        assert_eq!(count("test a::b ... ok\n"), None);
+        let output = format!("running 15 tests\n{line}\n{line}");
+        let twice = Tally {
+            passed: 24,
+            failed: 6,
+        };
+        assert_eq!(show_and_count(output.as_bytes()), twice);
+    }
+
+    #[test]
+    fn a_failure_still_counts() {
+        let mut budget = Budget::of_minutes(1);
+        let script = "echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 1";
+        assert!(budget.run(Command::new("sh").args(["-c", script])).is_err());
+        assert_eq!(
+            budget.tally,
+            Tally {
+                passed: 1,
+                failed: 2
+            }
+        );
+    }
+
+    #[test]
+    fn what_goes_on_too_long_is_killed_with_all_it_started() {
+        let mut budget = Budget::of_minutes(0);
+        let start = Instant::now();
+        // The reader ends only when the grandchild, which holds the other end, has ended too.
+        let script = "sleep 600 & sleep 600";
+        let error = budget
+            .run(Command::new("sh").args(["-c", script]))
+            .unwrap_err();
+        assert!(error.to_string().contains("minutes are over"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,76 @@
+//! The pure tier: gates, then tests that need nothing but the workspace.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{budget::Budget, build};
+use crate::{
+    crds,
+    paths::{self, cargo},
+    tools::cargo_deny,
+};
+
+pub(super) fn run(budget: &mut Budget) -> Result<()> {
+    // All of them run, so that one look at the output shows all there is to mend.
+    let mut failed = Vec::new();
+    for (name, gate) in GATES {
+        println!("-- {name}");
+        match gate(budget) {
+            Ok(()) => budget.tally.passed += 1,
+            Err(error) => {
+                println!("{name}: {error:#}");
+                budget.tally.failed += 1;
+                failed.push(name);
+            }
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+type Gate = fn(&mut Budget) -> Result<()>;
+
+const GATES: [(&str, Gate); 7] = [
+    ("format", |budget| {
+        budget.run(cargo().args(["fmt", "--all", "--check"]))
+    }),
+    ("tests", |budget| {
+        let mut targets = ["--lib", "--bins", "--examples"]
+            .map(str::to_owned)
+            .to_vec();
+        for name in build::pure_integration_tests()? {
+            targets.extend(["--test".to_owned(), name]);
+        }
+        let targets: Vec<_> = targets.iter().map(String::as_str).collect();
+        budget.run(build::tests(&targets).arg("--no-fail-fast"))
+    }),
+    ("documentation tests", |budget| {
+        budget.run(&mut build::tests(&["--doc"]))
+    }),
+    ("resource definitions", |_| crds::check_built()),
+    ("lints", |budget| {
+        let mut clippy = cargo();
+        clippy.args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]);
+        budget.run(&mut clippy)
+    }),
+    ("documentation", |budget| {
+        let mut doc = cargo();
+        doc.args(["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "--deny warnings");
+        budget.run(&mut doc)
+    }),
+    ("dependencies", |budget| {
+        // Not advisories: their database is outside of what a build may reach.
+        let mut deny = Command::new(cargo_deny::ensure()?);
+        deny.args(["--workspace", "check", "bans", "licenses", "sources"]);
+        budget.run(deny.current_dir(paths::workspace()))
+    }),
+];

@@ -1,0 +1,190 @@
+//! The architecture's rules about dependencies, checked on what cargo resolves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::{command, paths::cargo};
+
+/// What a crate may depend on among ours, and what it must never depend on. A ban covers what is reached
+/// through other crates; where the name ends with `!`, only a direct dependency is banned, because a
+/// borrowed crate brings it.
+const RULES: [(&str, &[&str], &[&str]); 9] = [
+    (
+        "smtp",
+        &[],
+        &[
+            "tokio",
+            "tracing",
+            "rand",
+            "getrandom",
+            "jiff",
+            "time",
+            "chrono",
+        ],
+    ),
+    (
+        "message",
+        &["smtp"],
+        &["tokio", "redis", "hickory-resolver"],
+    ),
+    ("nexthop", &["smtp"], &["redis", "kube"]),
+    ("queue", &["smtp"], &["kube"]),
+    ("config", &["smtp"], &["kube", "tokio"]),
+    ("telemetry", &[], &["kube", "redis"]),
+    (
+        "relay",
+        &["smtp", "message", "nexthop", "queue", "config", "telemetry"],
+        &["kube", "k8s-openapi"],
+    ),
+    // Its types come with kube's derive, and kube comes with tokio.
+    ("api", &["config", "smtp"], &["tokio!", "redis"]),
+    (
+        "operator",
+        &["api", "config", "telemetry", "nexthop", "message", "smtp"],
+        &["redis"],
+    ),
+];
+
+/// Of no crate, anywhere: one provider of cryptography, one of TLS, no second HTTP client.
+const BANNED: [&str; 4] = ["ring", "openssl", "native-tls", "reqwest"];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+    workspace_members: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<DependencyKind>,
+}
+
+#[derive(Deserialize)]
+struct DependencyKind {
+    /// None for what the crate itself links; `dev` and `build` are free.
+    kind: Option<String>,
+}
+
+/// Names of packages, by the name of what depends on them.
+struct Graph {
+    direct: BTreeMap<String, BTreeSet<String>>,
+    ours: BTreeSet<String>,
+}
+
+impl Graph {
+    fn read() -> Self {
+        let mut metadata = cargo();
+        metadata.args([
+            "metadata",
+            "--format-version=1",
+            "--filter-platform",
+            TARGET,
+        ]);
+        let text = command::capture(&mut metadata).unwrap();
+        let metadata: Metadata = serde_json::from_str(&text).unwrap();
+        let names: BTreeMap<_, _> = metadata
+            .packages
+            .iter()
+            .map(|package| (&*package.id, &*package.name))
+            .collect();
+        let mut direct: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for node in &metadata.resolve.nodes {
+            // Two versions of one package count as one: that is stricter.
+            direct
+                .entry(names[&*node.id].to_owned())
+                .or_default()
+                .extend(
+                    node.deps
+                        .iter()
+                        .filter(|it| it.dep_kinds.iter().any(|kind| kind.kind.is_none()))
+                        .map(|it| names[&*it.pkg].to_owned()),
+                );
+        }
+        let ours = metadata
+            .workspace_members
+            .iter()
+            .map(|id| names[&**id].to_owned())
+            .collect();
+        Self { direct, ours }
+    }
+
+    fn reached_from(&self, name: &str) -> BTreeSet<String> {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![name.to_owned()];
+        while let Some(name) = open.pop() {
+            for dependency in self.direct.get(&name).into_iter().flatten() {
+                if reached.insert(dependency.clone()) {
+                    open.push(dependency.clone());
+                }
+            }
+        }
+        reached
+    }
+}
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+#[test]
+fn crates_depend_only_on_what_the_architecture_allows() {
+    let graph = Graph::read();
+    let mut broken = Vec::new();
+    for (name, allowed, never) in RULES {
+        assert!(graph.ours.contains(name), "{name} is no crate of ours");
+        let direct = &graph.direct[name];
+        let reached = graph.reached_from(name);
+        let of_ours = reached
+            .intersection(&graph.ours)
+            .filter(|it| !allowed.contains(&&***it));
+        broken.extend(of_ours.map(|it| format!("{name} depends on {it}")));
+        for never in never {
+            let is_broken = match never.strip_suffix('!') {
+                Some(never) => direct.contains(never),
+                None => reached.contains(*never),
+            };
+            if is_broken {
+                broken.push(format!("{name} depends on {never}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn banned_crates_are_nowhere() {
+    let graph = Graph::read();
+    for name in &graph.ours {
+        let reached = graph.reached_from(name);
+        for banned in BANNED {
+            assert!(!reached.contains(banned), "{name} depends on {banned}");
+        }
+    }
+}
+
+#[test]
+fn the_binary_reaches_everything_it_is_made_of() {
+    // A graph that was read wrongly would have nothing to find fault with.
+    let reached = Graph::read().reached_from("kurier");
+    for name in ["relay", "operator", "tokio", "kube", "redis", "rustls"] {
+        assert!(reached.contains(name), "{name}");
+    }
+}

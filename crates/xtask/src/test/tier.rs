@@ -1,0 +1,145 @@
+//! The tiers, what each needs and how long it may take.
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::{budget::Budget, build, chart, cluster, gates};
+use crate::{
+    command,
+    tools::{self, debian},
+};
+
+/// In the order they run: the cheap and the general first.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(super) enum Tier {
+    /// Gates, unit tests, and integration tests that need nothing but this workspace
+    Pure,
+    /// The queue's conformance suite, with a real Redis
+    Queue,
+    /// The real program over real TCP, with the mail programs people use
+    Local,
+    /// The chart: lint, schemas, what must be refused
+    Chart,
+    /// Kurier installed on a real Kubernetes
+    Cluster,
+    /// Parts of it killed and stopped under load
+    Chaos,
+}
+
+impl Tier {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Queue => "queue",
+            Self::Local => "local",
+            Self::Chart => "chart",
+            Self::Cluster => "cluster",
+            Self::Chaos => "chaos",
+        }
+    }
+
+    /// Its budget. Together with building and tools they stay under CI's limit.
+    pub(super) fn minutes(self) -> u64 {
+        match self {
+            Self::Pure => 25,
+            Self::Queue => 6,
+            Self::Local => 8,
+            Self::Chart => 2,
+            Self::Cluster => 12,
+            Self::Chaos => 8,
+        }
+    }
+
+    pub(super) fn needs_tools(self) -> bool {
+        matches!(self, Self::Chart | Self::Cluster | Self::Chaos)
+    }
+
+    /// The chart can be checked while the code is broken.
+    pub(super) fn needs_build(self) -> bool {
+        self != Self::Chart
+    }
+
+    /// What keeps it from running here, each with what to do about it.
+    pub(super) fn missing(self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if matches!(self, Self::Cluster | Self::Chaos) {
+            missing.extend(tools::missing_preconditions());
+        }
+        if let Err(error) = self.packages() {
+            missing.push(format!("{error:#}"));
+        }
+        missing
+    }
+
+    fn packages(self) -> Result<()> {
+        let programs: &[&str] = match self {
+            Self::Pure => &["openssl", "python3"],
+            Self::Queue => &["redis-server"],
+            Self::Local => &[
+                "redis-server",
+                "postfix",
+                "smtp-source",
+                "smtp-sink",
+                "swaks",
+                "python3",
+            ],
+            Self::Chart => &["go"],
+            // Every package: pods need them, and so do the tests.
+            Self::Cluster | Self::Chaos => return debian::install(),
+        };
+        if programs
+            .iter()
+            .all(|program| command::is_installed(program))
+        {
+            return Ok(());
+        }
+        debian::install()
+    }
+
+    pub(super) fn run(self, budget: &mut Budget) -> Result<()> {
+        match self {
+            Self::Pure => gates::run(budget),
+            Self::Queue => budget.run(&mut build::tests(&["--test", build::CONFORMANCE])),
+            Self::Local => {
+                let mut tests = build::tests(&["--test", build::END_TO_END]);
+                budget.run(tests.args(["--", "local::"]))
+            }
+            Self::Chart => chart::run(budget),
+            Self::Cluster => cluster::run(budget, "cluster::"),
+            Self::Chaos => cluster::run(budget, "chaos::"),
+        }
+    }
+}
+
+/// What was asked for, once each and in order; everything when nothing was.
+pub(super) fn selection(asked: &[Tier]) -> Vec<Tier> {
+    Tier::value_variants()
+        .iter()
+        .copied()
+        .filter(|tier| asked.is_empty() || asked.contains(tier))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_run_in_their_own_order_and_once() {
+        let check = |asked: &[Tier], expected: &[Tier]| assert_eq!(selection(asked), expected);
+        check(&[], Tier::value_variants());
+        check(
+            &[Tier::Chart, Tier::Pure, Tier::Chart],
+            &[Tier::Pure, Tier::Chart],
+        );
+    }
+
+    #[test]
+    fn the_budgets_fit_the_limit_of_continuous_integration() {
+        let tiers: u64 = Tier::value_variants()
+            .iter()
+            .map(|tier| tier.minutes())
+            .sum();
+        assert!(tiers + build::MINUTES <= 90, "{tiers} + {}", build::MINUTES);
+    }
+}
