@@ -1,0 +1,184 @@
+//! Where accepted mail waits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queue {
+    /// Names the queue in its store; another relay with the same id and owner is the same queue.
+    #[serde(default = "default_id")]
+    pub id: String,
+    /// Written into the store beside the schema: whoever names another owner is refused.
+    #[serde(default = "default_owner")]
+    pub owner: String,
+    pub source: Source,
+    #[serde(default)]
+    pub durability: Durability,
+    /// How long a message may stay before it is returned to its sender (RFC 5321 §4.5.4.1).
+    #[serde(with = "crate::duration", default = "default_lifetime")]
+    pub lifetime: Duration,
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+fn default_id() -> String {
+    "local".to_owned()
+}
+
+fn default_owner() -> String {
+    "local".to_owned()
+}
+
+fn default_lifetime() -> Duration {
+    Duration::from_secs(120 * 3600)
+}
+
+/// Written as `{type: Redis, redis: {..}}` or `{type: Embedded, embedded: {..}}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "SourceDocument", into = "SourceDocument")]
+pub enum Source {
+    Redis(Redis),
+    Embedded(Embedded),
+}
+
+/// A Redis or Valkey server. Exactly one of the two members is set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Redis {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Secret>,
+    /// A file that holds nothing but the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_file: Option<PathBuf>,
+}
+
+/// A file of this process alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Embedded {
+    /// Directory of the queue's files; made when absent.
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SourceDocument {
+    r#type: SourceType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redis: Option<Redis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    embedded: Option<Embedded>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum SourceType {
+    Redis,
+    Embedded,
+}
+
+impl TryFrom<SourceDocument> for Source {
+    type Error = &'static str;
+
+    fn try_from(document: SourceDocument) -> Result<Self, &'static str> {
+        match (document.r#type, document.redis, document.embedded) {
+            (SourceType::Redis, Some(redis), None) => {
+                if redis.url.is_some() == redis.url_file.is_some() {
+                    return Err("set exactly one of redis.url and redis.urlFile");
+                }
+                Ok(Self::Redis(redis))
+            }
+            (SourceType::Embedded, None, Some(embedded)) => Ok(Self::Embedded(embedded)),
+            (SourceType::Redis, ..) => Err("type Redis needs the member `redis` and no other"),
+            (SourceType::Embedded, ..) => {
+                Err("type Embedded needs the member `embedded` and no other")
+            }
+        }
+    }
+}
+
+impl From<Source> for SourceDocument {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Redis(redis) => Self {
+                r#type: SourceType::Redis,
+                redis: Some(redis),
+                embedded: None,
+            },
+            Source::Embedded(embedded) => Self {
+                r#type: SourceType::Embedded,
+                redis: None,
+                embedded: Some(embedded),
+            },
+        }
+    }
+}
+
+/// What a confirmed write is worth; checked against the store, not trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Durability {
+    pub r#type: DurabilityType,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum DurabilityType {
+    /// Synced to stable storage.
+    #[default]
+    Fsync,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retry {
+    /// Wait after the first deferral; doubles with each further one.
+    #[serde(with = "crate::duration")]
+    pub initial: Duration,
+    #[serde(with = "crate::duration")]
+    pub max: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(300),
+            max: Duration::from_secs(4 * 3600),
+        }
+    }
+}
+
+/// Timing of leases and claims. All relays of one queue must have the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Timing {
+    /// A worker without a beat for this long may be reaped.
+    #[serde(with = "crate::duration")]
+    pub lease: Duration,
+    #[serde(with = "crate::duration")]
+    pub beat: Duration,
+    /// A claim that is not begun goes back after this.
+    #[serde(with = "crate::duration")]
+    pub claim: Duration,
+    /// A begun claim goes back after this.
+    #[serde(with = "crate::duration")]
+    pub begun: Duration,
+    /// The latest moment a parked queue looks again by itself.
+    #[serde(with = "crate::duration")]
+    pub safety_wake: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            beat: Duration::from_secs(5),
+            claim: Duration::from_secs(120),
+            begun: Duration::from_secs(1800),
+            safety_wake: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `relay.yaml`: one relay.
+
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{Admin, Drain, Telemetry};
+use crate::attachments::AttachmentFiles;
+use crate::credential::Credential;
+use crate::delivery::Delivery;
+use crate::hostname::Hostname;
+use crate::listener::{Limits, Listener};
+use crate::pattern::DomainPattern;
+use crate::queue::{Queue, Timing};
+use crate::route::Route;
+
+/// The one document format this program reads and writes. A change that an older relay would
+/// misread raises it; the operator then writes a new Secret beside the old one.
+pub const SCHEMA: u32 = 1;
+
+/// A relay's configuration.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RelayConfig {
+    /// Must be [`SCHEMA`].
+    pub schema: u32,
+    /// Which `MailRelay` this is; absent outside of a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// The name in greetings, `Received` and `Reporting-MTA`.
+    pub hostname: Hostname,
+    pub listeners: Vec<Listener>,
+    /// Whose mail it is that came in without a credential, from `allowedNetworks`.
+    #[serde(default = "default_tenant")]
+    pub default_tenant: String,
+    /// What each tenant may do. A tenant without an entry may send as any domain.
+    #[serde(default)]
+    pub tenants: Vec<Tenant>,
+    pub queue: Queue,
+    #[serde(default)]
+    pub delivery: Delivery,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub telemetry: Telemetry,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub timing: Timing,
+    #[serde(default)]
+    pub drain: Drain,
+    /// Where attachments come as files of their own. Without it `credentials` and `routes` stand here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<AttachmentFiles>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Credential>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// A grant to everybody of one tenant (a namespace, in a cluster).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tenant {
+    pub name: String,
+    /// Domains of the reverse-path; empty is any.
+    #[serde(default)]
+    pub sender_domains: Vec<DomainPattern>,
+}
+
+impl Tenant {
+    /// Whether mail of this tenant may have a reverse-path in `domain`.
+    pub fn may_send_as(&self, domain: &str) -> bool {
+        self.sender_domains.is_empty() || self.sender_domains.iter().any(|p| p.matches(domain))
+    }
+}
+
+fn default_tenant() -> String {
+    "default".to_owned()
+}
