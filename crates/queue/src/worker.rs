@@ -146,9 +146,16 @@ impl Worker {
             shared.spawn(lane::run(Arc::clone(&shared), lane));
         }
         for lane in lanes..lanes + shared.settings.committers {
-            shared.spawn(commit::run(Arc::clone(&shared), lane, Arc::clone(&committing)));
+            shared.spawn(commit::run(
+                Arc::clone(&shared),
+                lane,
+                Arc::clone(&committing),
+            ));
         }
-        Self { shared, work: Arc::new(Mutex::new(work)) }
+        Self {
+            shared,
+            work: Arc::new(Mutex::new(work)),
+        }
     }
 
     /// How the back end is doing, now and from now on.
@@ -215,7 +222,9 @@ impl Worker {
         if let Ok(mut work) = self.work.try_lock() {
             while work.try_recv().is_ok() {}
         }
-        let drained = tokio::time::timeout(within, self.shared.ledger.emptied()).await.is_ok();
+        let drained = tokio::time::timeout(within, self.shared.ledger.emptied())
+            .await
+            .is_ok();
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
