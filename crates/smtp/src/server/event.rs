@@ -1,0 +1,96 @@
+use bytes::Bytes;
+
+use crate::address::{ForwardPath, ReversePath};
+use crate::command::{MailParameters, RecipientParameters};
+use crate::data::{Content, DataRefusal};
+use crate::sasl::{Credentials, Mechanism};
+
+/// What a session wants its driver to do, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Something happened.
+    Event(Event),
+    /// Write these octets.
+    Write(Bytes),
+    /// Everything is written; begin the TLS handshake as the server.
+    StartTls,
+    /// Everything is written; close the connection.
+    Close,
+}
+
+/// What a client did. All but [`Event::Abandoned`] await an answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The client gave credentials. Answered by
+    /// [`authentication_accepted`](super::Session::authentication_accepted) or
+    /// [`authentication_refused`](super::Session::authentication_refused).
+    Authenticate(AuthenticationRequest),
+    /// MAIL. A positive answer opens the transaction.
+    Mail(MailRequest),
+    /// RCPT. A positive answer adds the recipient.
+    Recipient {
+        /// Whom the message is for.
+        forward_path: ForwardPath,
+        /// What the extensions add.
+        parameters: RecipientParameters,
+    },
+    /// DATA, with one recipient at least. A positive answer becomes `354`; a negative one leaves
+    /// the transaction open.
+    Data,
+    /// The whole message is there. A positive answer takes on the responsibility for it.
+    Message(Message),
+    /// The open transaction ended without a message. No answer.
+    Abandoned(Abandonment),
+}
+
+/// A request to judge credentials.
+#[derive(Debug)]
+pub struct AuthenticationRequest {
+    /// How they came.
+    pub mechanism: Mechanism,
+    /// What they are.
+    pub credentials: Credentials,
+}
+
+/// A request to open a transaction.
+#[derive(Debug)]
+pub struct MailRequest {
+    /// Whom to tell about failures.
+    pub reverse_path: ReversePath,
+    /// What the extensions add. A size over the limit was refused already.
+    pub parameters: MailParameters,
+}
+
+/// A message as it was handed over, with its envelope.
+#[derive(Debug)]
+pub struct Message {
+    /// Whom to tell about failures.
+    pub reverse_path: ReversePath,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// The recipients that were accepted, in order.
+    pub forward_paths: Vec<ForwardPath>,
+    /// The content.
+    pub content: Content,
+}
+
+/// Why a transaction ended without a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Abandonment {
+    /// The stream ended.
+    Closed,
+    /// The content broke a rule.
+    Content(DataRefusal),
+    /// EHLO or HELO, which is as good as RSET (RFC 5321 §4.1.4).
+    Hello,
+    /// QUIT.
+    Quit,
+    /// The session ended the connection because of what the client did.
+    Refused,
+    /// RSET.
+    Reset,
+    /// The client was too slow.
+    TimedOut,
+}
