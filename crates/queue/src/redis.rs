@@ -1,1 +1,386 @@
-//! Written next.
+//! The queue on one Redis or Valkey >= 7.0, shared by all pods of a relay.
+//!
+//! Each operation is one script (`lua/`), so one step of the server; only enqueue is a MULTI, because
+//! the bodies in it must not pass through Lua. Keys begin with `mr:{<queue>:<shard>}:`, a single hash
+//! tag:
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `m:<mid>` | string | the record: version, header, body |
+//! | `t:<tid>` | hash | `a` attempts, `rb` begun by an owner that did not settle it, `r<i>` `d`elivered or `f`ailed, `s` notes; from the first deferral or take-over on |
+//! | `q:<qid>` | sorted set | tid -> due |
+//! | `wake` | sorted set | qid -> when to look at it next |
+//! | `ten`, `act:<tenant>` | sorted set | tenants by virtual time; a tenant's eligible queues by last-served sequence |
+//! | `blk:<site>` | sorted set | qids that wait for a slot of the site |
+//! | `ct`, `cw:<wid>` | hash | slots in use by site; a worker's slots: slot id -> site |
+//! | `c:<wid>` | sorted set | claim set: handle -> deadline * 2 + begun |
+//! | `wk`, `wks`, `ws` | sorted set, hash, set | lease expiry; held without a gap since; who may own anything |
+//! | `rc` | hash | open tasks of messages with more than one |
+//! | `exp` | sorted set | mid -> when it expires * 2 + found expired |
+//! | `rcl` | hash | how often a begun task was taken back |
+//! | `lim` | hash | generation, `default` and `site:<site>` concurrency |
+//! | `ln:<wid>` | hash | lane -> last n, and its reply |
+//! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq` and finishes of tenants; schema and owner |
+//!
+//! Invariants:
+//! * Nothing is enqueued on a server that does not meet the declared durability; asked when a
+//!   connection is made and with every beat.
+//! * [`QueueError::Unreachable`] only when the last octet of a request has not left: then it cannot
+//!   have been executed. After that, silence is [`QueueError::Ambiguous`].
+//! * A connection that did not answer is closed, never used again.
+//! * Every script but enqueue runs on a full server.
+//!
+//! What it does not do: follow a fail-over, wait for replicas, spread over shards.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use self::address::{Address, AddressError};
+use self::connection::{ConnectError, Target};
+use self::fields::Fields;
+use self::pool::{Connector, Pool};
+use self::resp::{Command, Reply};
+use self::script::Script;
+use crate::durability::Durability;
+use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::operation::{
+    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+};
+use crate::queue::{Queue, QueueError, RecordError};
+use crate::record::{NewMessage, Record};
+
+mod address;
+mod connection;
+mod durability;
+mod fields;
+mod next;
+mod pool;
+mod resp;
+mod script;
+mod store;
+
+/// The delivery queue in a Redis. Connections are made when they are needed, so it can be opened
+/// while the server is away.
+pub struct Redis {
+    connector: Arc<Connector>,
+    /// Nothing but commits: a confirmation belongs to the connection it came by.
+    commits: Pool,
+    dispatch: Pool,
+    reads: Pool,
+    heartbeat: Pool,
+    timing: Timing,
+}
+
+/// How to reach a Redis and which queue in it is meant.
+#[derive(Clone)]
+pub struct Settings {
+    /// `redis://[user[:password]@]host[:port][/database]`, `rediss://` for TLS.
+    pub url: String,
+    /// Roots for TLS instead of the public ones, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Id of the queue; no braces.
+    pub queue: String,
+    /// Who may use it: another owner's queue is refused.
+    pub owner: String,
+    pub timing: Timing,
+    pub connect_timeout: Duration,
+    pub response_timeout: Duration,
+}
+
+impl Settings {
+    pub fn new(url: String, queue: String, owner: String, timing: Timing) -> Self {
+        Self {
+            url,
+            ca_file: None,
+            queue,
+            owner,
+            timing,
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Never shows the address, which may hold a password.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("queue", &self.queue)
+            .field("owner", &self.owner)
+            .finish()
+    }
+}
+
+/// Why the settings name no queue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error("the address of Redis is wrong: {0}")]
+    Address(#[from] AddressError),
+    #[error(
+        "the queue's id is empty, over 200 octets, or holds braces, spaces or control characters"
+    )]
+    QueueId,
+    #[error("cannot read root certificates from {path}: {reason}")]
+    Roots { path: PathBuf, reason: String },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Redis {
+    /// Does not connect.
+    ///
+    /// # Errors
+    /// When the settings cannot be used.
+    pub fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let queue = &settings.queue;
+        let forbidden = |c: char| matches!(c, '{' | '}' | ' ') || c.is_control();
+        if queue.is_empty() || queue.len() > 200 || queue.contains(forbidden) {
+            return Err(OpenError::QueueId);
+        }
+        let address = Address::parse(&settings.url)?;
+        let tls = match address.tls {
+            true => Some(Arc::new(tls_config(settings.ca_file.as_deref())?)),
+            false => None,
+        };
+        let connector = Arc::new(Connector::new(Target {
+            address,
+            tls,
+            prefix: format!("mr:{{{queue}:0}}:"),
+            owner: settings.owner.clone(),
+            connect_timeout: settings.connect_timeout,
+        }));
+        let pool = |size| Pool::new(&connector, size, settings.response_timeout);
+        Ok(Self {
+            commits: pool(4),
+            dispatch: pool(4),
+            reads: pool(2),
+            heartbeat: pool(1),
+            timing: settings.timing,
+            connector: Arc::clone(&connector),
+        })
+    }
+}
+
+#[async_trait]
+impl Queue for Redis {
+    async fn register(&self, worker: WorkerId) -> Result<(), QueueError> {
+        let mut arguments = Command::default();
+        arguments
+            .written(worker)
+            .written(self.timing.lease.as_millis());
+        match self.heartbeat.run(Script::Register, arguments).await? {
+            Reply::Integer(1) => Ok(()),
+            Reply::Integer(0) => Err(QueueError::Conflict(format!("worker id {worker} is known"))),
+            other => Err(unexpected("register", &other)),
+        }
+    }
+
+    async fn beat(&self, worker: WorkerId) -> Result<Beat, QueueError> {
+        let mut arguments = Command::default();
+        arguments
+            .written(worker)
+            .written(self.timing.lease.as_millis());
+        arguments.written(self.timing.beat.as_millis());
+        let mut fields = Fields::of(self.heartbeat.run(Script::Beat, arguments).await?, "beat")?;
+        if fields.integer()? == 0 {
+            return Ok(Beat::Reaped);
+        }
+        Ok(Beat::Renewed {
+            late: fields.integer()? == 1,
+            reaped: u32::try_from(fields.count()?).map_err(|_| fields.unexpected("a count"))?,
+            more: fields.integer()? == 1,
+            next_foreign_expiry: fields.milliseconds()?,
+        })
+    }
+
+    async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
+        if messages.is_empty() {
+            return Ok(Taken::Ran(()));
+        }
+        self.commit(call, messages).await
+    }
+
+    async fn abort(
+        &self,
+        call: Call,
+        message: MessageId,
+        handles: &[Handle],
+    ) -> Result<Aborted, QueueError> {
+        let mut arguments = arguments_of(call);
+        arguments.written(message);
+        for handle in handles {
+            arguments.written(handle);
+        }
+        match self.dispatch.run(Script::Abort, arguments).await? {
+            Reply::Integer(1) => Ok(Aborted::Gone),
+            Reply::Integer(0) => Ok(Aborted::Held),
+            other => Err(unexpected("abort", &other)),
+        }
+    }
+
+    async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
+        let arguments = next::arguments_of(next, &self.timing)?;
+        next::reply_of(next.call, self.dispatch.run(Script::Next, arguments).await?)
+    }
+
+    async fn resolve(&self, call: Call) -> Result<Resolved, QueueError> {
+        let reply = self
+            .dispatch
+            .run(Script::Resolve, arguments_of(call))
+            .await?;
+        next::resolution_of(call, reply)
+    }
+
+    async fn begin(&self, worker: WorkerId, handles: &[Handle]) -> Result<Vec<Begun>, QueueError> {
+        if handles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut arguments = Command::default();
+        arguments
+            .written(worker)
+            .written(self.timing.begun.as_millis());
+        for handle in handles {
+            arguments.written(handle);
+        }
+        let mut fields = Fields::of(self.dispatch.run(Script::Begin, arguments).await?, "begin")?;
+        handles
+            .iter()
+            .map(|_| match fields.integer()? {
+                1 => Ok(Begun::Begun),
+                _ => Ok(Begun::NotHeld),
+            })
+            .collect()
+    }
+
+    async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError> {
+        let mut arguments = Command::default();
+        arguments.written(worker).written(handle);
+        match self.dispatch.run(Script::Check, arguments).await? {
+            Reply::Integer(held) => Ok(held == 1),
+            other => Err(unexpected("check", &other)),
+        }
+    }
+
+    async fn expiring(&self, max: u16) -> Result<Expiring, QueueError> {
+        let mut arguments = Command::default();
+        arguments.written(max);
+        let reply = self.dispatch.run(Script::Expiring, arguments).await?;
+        let mut fields = Fields::of(reply, "expiring")?;
+        let mut messages = Vec::new();
+        while !fields.is_empty() {
+            messages.push(fields.parsed()?);
+        }
+        Ok(messages)
+    }
+
+    async fn read(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
+        self.read_records(messages).await
+    }
+
+    async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
+        let mut arguments = Command::default();
+        arguments
+            .written(limits.generation)
+            .written(limits.concurrency_default);
+        for (site, concurrency) in &limits.concurrency {
+            arguments.arg(site).written(concurrency);
+        }
+        match self.dispatch.run(Script::SetLimits, arguments).await? {
+            Reply::Integer(_) => Ok(()),
+            other => Err(unexpected("set_limits", &other)),
+        }
+    }
+
+    /// Page by page, so that many queues do not stop everybody else; each page is one step.
+    async fn counts(&self) -> Result<Counts, QueueError> {
+        let mut counts = Counts::default();
+        let mut cursor = 0;
+        loop {
+            let mut arguments = Command::default();
+            arguments.written(cursor);
+            let reply = self.reads.run(Script::Counts, arguments).await?;
+            let mut fields = Fields::of(reply, "counts")?;
+            cursor = fields.count()?;
+            counts.ready += fields.count()? as u64;
+            counts.deferred += fields.count()? as u64;
+            counts.in_flight += fields.count()? as u64;
+            counts.oldest_ready = counts.oldest_ready.max(fields.milliseconds()?);
+            if cursor == 0 {
+                return Ok(counts);
+            }
+        }
+    }
+
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        let mut taken = match self.heartbeat.try_take().await {
+            Ok(taken) => taken,
+            Err(ConnectError::Unsupported(remedy)) => {
+                return Ok(Durability::Unmet {
+                    reason: "NotVerified",
+                    remedy,
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let deadline = self.heartbeat.deadline();
+        let durability = durability::ask(&mut taken.connection, deadline)
+            .await?
+            .durability();
+        taken.put_back();
+        self.connector.verified.set(durability.clone());
+        Ok(durability)
+    }
+}
+
+fn arguments_of(call: Call) -> Command {
+    let mut arguments = Command::default();
+    arguments
+        .written(call.worker)
+        .written(call.lane)
+        .written(call.n);
+    arguments
+}
+
+fn unexpected(script: &str, reply: &Reply) -> QueueError {
+    QueueError::Protocol(format!("{script} answered {reply:?}"))
+}
+
+fn tls_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, OpenError> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => add_roots(&mut roots, path).map_err(|reason| OpenError::Roots {
+            path: path.to_owned(),
+            reason,
+        })?,
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() {
+        Err("it holds no certificate".into())
+    } else {
+        Ok(())
+    }
+}

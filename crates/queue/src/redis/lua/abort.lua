@@ -1,0 +1,29 @@
+-- Takes back a message whose enqueue had no reply. ARGV: wid lane n mid handle...
+-- Reply: 1 gone, 0 held. All of its tasks or none: a task that is neither waiting nor claimed here
+-- and not begun may have been seen by somebody.
+local wid, lane, n, mid = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+if call('ZSCORE', P .. 'wk', wid) and tonumber(call('HGET', P .. 'ln:' .. wid, lane) or 0) < n then
+  call('HSET', P .. 'ln:' .. wid, lane, n)
+end
+local claims = P .. 'c:' .. wid
+if call('ZSCORE', P .. 'exp', mid) then
+  if #ARGV - 4 ~= tonumber(call('HGET', P .. 'rc', mid) or 1) then return 0 end
+  for k = 5, #ARGV do
+    local tid, q = parts_of(ARGV[k])
+    if not call('ZSCORE', P .. 'q:' .. q, tid) then
+      local score = call('ZSCORE', claims, ARGV[k])
+      if not score or is_begun(score) then return 0 end
+    end
+  end
+  for k = 5, #ARGV do
+    local tid, q = parts_of(ARGV[k])
+    call('ZREM', P .. 'q:' .. q, tid)
+    call('ZREM', claims, ARGV[k])
+    call('UNLINK', P .. 't:' .. tid)
+    call('HDEL', P .. 'rcl', tid)
+  end
+  call('ZREM', P .. 'exp', mid)
+  call('HDEL', P .. 'rc', mid)
+end
+call('UNLINK', P .. 'm:' .. mid)
+return 1

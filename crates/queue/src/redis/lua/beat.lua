@@ -1,0 +1,79 @@
+-- Renews a lease and takes back what reaped workers and overdue claims held.
+-- ARGV: wid lease_ms beat_ms. Reply: 0 reaped; or 1, late, claims taken back, more,
+-- ms to the earliest foreign expiry or -1.
+local wid, lease, beat = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local expiry = tonumber(call('ZSCORE', P .. 'wk', wid) or 0)
+if expiry == 0 then return { 0 } end
+local since = tonumber(call('HGET', P .. 'wks', wid) or now)
+if now - (expiry - lease) > beat * 1.5 or since > now then
+  since = now
+  call('HSET', P .. 'wks', wid, since)
+end
+call('ZADD', P .. 'wk', 'XX', now + lease, wid)
+
+local budget, reaped, more = 500, 0, 0
+
+local function take_back(owner, handles)
+  for k = 1, #handles, 2 do
+    local handle, begun = handles[k], is_begun(handles[k + 1])
+    local tid, q = parts_of(handle)
+    call('ZREM', P .. 'c:' .. owner, handle)
+    if begun then call('HINCRBY', P .. 'rcl', tid, 1) end
+    put_back(tid, q, begun, now)
+    reaped = reaped + 1
+    budget = budget - 1
+  end
+end
+
+-- One that owns nothing any more is forgotten.
+local function drain(owner)
+  take_back(owner, call('ZRANGE', P .. 'c:' .. owner, 0, budget - 1, 'WITHSCORES'))
+  if budget == 0 then return end
+  local slots = call('HKEYS', P .. 'cw:' .. owner)
+  table.sort(slots)
+  for _, slot in ipairs(slots) do
+    if budget == 0 then return end
+    free_slot(owner, slot)
+    budget = budget - 1
+  end
+  call('SREM', P .. 'ws', owner)
+  call('UNLINK', P .. 'ln:' .. owner)
+end
+
+-- Only who has held its own lease for a whole lease without a gap may reap: after an outage
+-- everybody renews first and nobody's mail is taken away.
+if now - since >= lease then
+  local victims = call('ZRANGE', P .. 'wk', '-inf', now, 'BYSCORE', 'LIMIT', 0, 16)
+  if #victims == 16 then more = 1 end
+  for _, victim in ipairs(victims) do
+    call('ZREM', P .. 'wk', victim)
+    call('HDEL', P .. 'wks', victim)
+  end
+  local members, living = call('SMEMBERS', P .. 'ws'), {}
+  table.sort(members)
+  for _, member in ipairs(members) do
+    if call('ZSCORE', P .. 'wk', member) then
+      living[#living + 1] = member
+    elseif budget > 0 then
+      drain(member)
+    end
+  end
+  for _, member in ipairs(living) do
+    if budget > 0 then
+      take_back(member, call('ZRANGE', P .. 'c:' .. member, '-inf', now * 2 + 1, 'BYSCORE',
+        'LIMIT', 0, budget, 'WITHSCORES'))
+    end
+  end
+  if budget == 0 then more = 1 end
+  save_turn()
+end
+
+local foreign = -1
+local first = call('ZRANGE', P .. 'wk', 0, 1, 'WITHSCORES')
+for k = 1, #first, 2 do
+  if first[k] ~= wid then
+    foreign = math.max(0, tonumber(first[k + 1]) - now)
+    break
+  end
+end
+return { 1, expiry <= now and 1 or 0, reaped, more, foreign }

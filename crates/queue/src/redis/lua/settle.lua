@@ -1,0 +1,173 @@
+-- What every part of `next` knows of its call.
+local wid, lane, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local claim_ms, safety_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+-- Settlements. Membership in the claim set is the fence: what is not there any more is stale, and
+-- of a stale settlement only `delivered` counts.
+local claims = P .. 'c:' .. wid
+
+-- Recipients of a task that have an outcome, and how many.
+local function resolved_of(tid)
+  local resolved, count, attempts = {}, 0, 0
+  local fields = call('HGETALL', P .. 't:' .. tid)
+  for k = 1, #fields, 2 do
+    local index = string.match(fields[k], '^r(%d+)$')
+    if index then
+      resolved[index] = true
+      count = count + 1
+    elseif fields[k] == 'a' then
+      attempts = tonumber(fields[k + 1])
+    end
+  end
+  return resolved, count, attempts
+end
+
+-- Adds `indexes` to `resolved`; returns the count and `marks`, the fields to write.
+-- An outcome never changes: whoever comes first wrote it.
+local function mark(resolved, count, marks, indexes, outcome)
+  for _, index in ipairs(indexes) do
+    if not resolved[index] then
+      resolved[index] = true
+      count = count + 1
+      marks[#marks + 1] = 'r' .. index
+      marks[#marks + 1] = outcome
+    end
+  end
+  return count
+end
+
+local function owner_of(handle)
+  for _, other in ipairs(call('SMEMBERS', P .. 'ws')) do
+    local score = call('ZSCORE', P .. 'c:' .. other, handle)
+    if score then return other, score end
+  end
+end
+
+-- A delivery is a fact whoever reports it. It takes the recipient out of the task wherever the task
+-- is; out of another's claim set too, so that nobody notifies about what was delivered.
+-- `delivered` nil: every recipient.
+local function settle_stale(handle, delivered, recipients)
+  local tid, q = parts_of(handle)
+  local owner, score
+  if not call('ZSCORE', P .. 'q:' .. q, tid) then
+    owner, score = owner_of(handle)
+    if not owner then return end
+  end
+  local over, marks = not delivered, {}
+  if delivered then
+    local resolved, count = resolved_of(tid)
+    count = mark(resolved, count, marks, delivered, 'd')
+    if #marks == 0 then return end
+    over = recipients > 0 and count >= recipients
+  end
+  if owner then call('ZREM', P .. 'c:' .. owner, handle) end
+  if over then
+    call('ZREM', P .. 'q:' .. q, tid)
+    end_task(tid)
+    return
+  end
+  call('HSET', P .. 't:' .. tid, unpack(marks))
+  if owner then put_back(tid, q, is_begun(score), now) end
+end
+
+-- The common case in one go: `count` distinct handles from ARGV[first], each delivered to all of
+-- its recipients. Adds the positions of stale ones to `stale`.
+local function settle_delivered(first, count, stale)
+  if count == 0 then return end
+  local held, mids, tids, gone = {}, {}, {}, {}
+  local scores = call('ZMSCORE', claims, unpack(ARGV, first, first + count - 1))
+  for k = 1, count do
+    local handle = ARGV[first + k - 1]
+    if scores[k] then
+      local tid = string.match(handle, '^[^|]*')
+      held[#held + 1] = handle
+      tids[#tids + 1] = tid
+      mids[#mids + 1] = message_of(tid)
+    else
+      stale[#stale + 1] = k
+      gone[#gone + 1] = handle
+    end
+  end
+  if #held > 0 then
+    call('ZREM', claims, unpack(held))
+    local open = call('HMGET', P .. 'rc', unpack(mids))
+    local keys, single = {}, {}
+    for k = 1, #held do
+      if open[k] then
+        end_task(tids[k])
+      else
+        keys[#keys + 1] = P .. 'm:' .. mids[k]
+        keys[#keys + 1] = P .. 't:' .. tids[k]
+        single[#single + 1] = mids[k]
+      end
+    end
+    if #single > 0 then
+      call('UNLINK', unpack(keys))
+      call('ZREM', P .. 'exp', unpack(single))
+      call('HDEL', P .. 'rcl', unpack(tids))
+    end
+  end
+  for _, handle in ipairs(gone) do settle_stale(handle, nil, 0) end
+end
+
+-- A notification: its record is small and comes with the settlement that caused it, because a
+-- MULTI would be refused by a full store. Its id is derived, so one that is there already is it.
+local function enqueue_notification(mid, record, lifetime, qids)
+  if not call('SET', P .. 'm:' .. mid, record, 'NX') then return end
+  call('ZADD', P .. 'exp', (now + lifetime) * 2, mid)
+  if #qids > 1 then call('HSET', P .. 'rc', mid, #qids) end
+  for k, q in ipairs(qids) do put_back(mid .. '.' .. (k - 1), q, false, now) end
+end
+
+-- One settlement of any kind from ARGV[i]: handle, count delivered..., count failed...,
+-- recipients, rest (n none, d deferred, g given back), due, notes, count of notification tasks
+-- [mid record lifetime qid...]. Returns whether it was held, and the next i.
+local function settle(i)
+  local function list()
+    local count, items = tonumber(ARGV[i]), {}
+    for k = 1, count do items[k] = ARGV[i + k] end
+    i = i + 1 + count
+    return items
+  end
+  local handle = ARGV[i]
+  i = i + 1
+  local delivered, failed = list(), list()
+  local recipients, rest, due, notes = tonumber(ARGV[i]), ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  i = i + 4
+  local qids, mid, record, lifetime = list()
+  if #qids > 0 then
+    mid, record, lifetime = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+    i = i + 3
+  end
+
+  local score = call('ZSCORE', claims, handle)
+  if not score then
+    if #delivered > 0 then settle_stale(handle, delivered, recipients) end
+    return false, i
+  end
+  call('ZREM', claims, handle)
+  local tid, q = parts_of(handle)
+  local marks = {}
+  local resolved, count, attempts = resolved_of(tid)
+  count = mark(resolved, count, marks, delivered, 'd')
+  count = mark(resolved, count, marks, failed, 'f')
+  if rest == 'n' or (recipients > 0 and count >= recipients) then
+    end_task(tid)
+  else
+    if rest == 'd' then
+      marks[#marks + 1] = 'a'
+      marks[#marks + 1] = attempts + 1
+      marks[#marks + 1] = 's'
+      marks[#marks + 1] = notes
+      call('HDEL', P .. 'rcl', tid)
+    end
+    if #marks > 0 then call('HSET', P .. 't:' .. tid, unpack(marks)) end
+    if rest == 'd' then
+      put_back(tid, q, false, now + due)
+    else
+      put_back(tid, q, is_begun(score), now)
+    end
+  end
+  if mid then enqueue_notification(mid, record, lifetime, qids) end
+  return true, i
+end

@@ -1,0 +1,229 @@
+//! Connections for one purpose: few, each used by one caller at a time, opened when needed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::{ConnectError, Connection, Target};
+use super::durability::Verified;
+use super::resp::{Command, Reply, Request};
+use super::script::Script;
+use crate::queue::QueueError;
+
+/// Opens connections, for all pools of one back end: who fails holds the others back for a moment,
+/// so an absent server costs each call nothing but its refusal.
+pub(super) struct Connector {
+    target: Target,
+    pub(super) verified: Verified,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+struct Trouble {
+    error: ConnectError,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Connector {
+    pub(super) fn new(target: Target) -> Self {
+        Self {
+            target,
+            verified: Verified::default(),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.target.prefix
+    }
+
+    async fn open(&self) -> Result<Connection, ConnectError> {
+        if let Some(trouble) = &*self.trouble() {
+            if Instant::now() < trouble.until {
+                return Err(trouble.error.clone());
+            }
+        }
+        let opened = Connection::open(&self.target).await;
+        let mut trouble = self.trouble();
+        match &opened {
+            Ok(connection) => {
+                *trouble = None;
+                self.verified.set(connection.store.durability());
+            }
+            Err(error) => {
+                let pause = match &*trouble {
+                    Some(before) => (before.pause * 2).min(LONGEST_PAUSE),
+                    None => FIRST_PAUSE,
+                };
+                *trouble = Some(Trouble {
+                    error: error.clone(),
+                    pause,
+                    until: Instant::now() + pause,
+                });
+            }
+        }
+        opened
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
+        // A value is replaced as a whole: one left by a panic elsewhere is as good as any.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct Pool {
+    connector: Arc<Connector>,
+    permits: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+    response_timeout: Duration,
+}
+
+/// A connection in use. Dropped before [`Taken::put_back`] it is closed: whatever was on its way
+/// can never be mistaken for the reply to something else.
+pub(super) struct Taken<'a> {
+    pub(super) connection: Connection,
+    pool: &'a Pool,
+    permit: SemaphorePermit<'a>,
+}
+
+impl Pool {
+    pub(super) fn new(connector: &Arc<Connector>, size: usize, response_timeout: Duration) -> Self {
+        Self {
+            connector: Arc::clone(connector),
+            permits: Semaphore::new(size),
+            idle: Mutex::new(Vec::with_capacity(size)),
+            response_timeout,
+        }
+    }
+
+    /// Runs a script; the arguments are those after the key.
+    pub(super) async fn run(
+        &self,
+        script: Script,
+        arguments: Command,
+    ) -> Result<Reply, QueueError> {
+        let mut taken = self.take().await?;
+        let mut reply = self
+            .run_on(&mut taken.connection, script, arguments.clone())
+            .await?;
+        if matches!(&reply, Reply::Error(text) if text.starts_with("NOSCRIPT")) {
+            // Nothing has run.
+            taken.connection.load_scripts(self.deadline()).await?;
+            reply = self
+                .run_on(&mut taken.connection, script, arguments)
+                .await?;
+        }
+        taken.put_back_after(&reply);
+        match reply {
+            Reply::Error(text) => Err(refusal(text)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Sends commands that read, as they are.
+    pub(super) async fn read(&self, request: Request) -> Result<Vec<Reply>, QueueError> {
+        let mut taken = self.take().await?;
+        let replies = taken.connection.exchange(request, self.deadline()).await?;
+        taken.put_back();
+        replies
+            .into_iter()
+            .map(|reply| match reply {
+                Reply::Error(text) => Err(refusal(text)),
+                reply => Ok(reply),
+            })
+            .collect()
+    }
+
+    /// An idle connection, or a new one.
+    pub(super) async fn take(&self) -> Result<Taken<'_>, QueueError> {
+        Ok(self.try_take().await?)
+    }
+
+    pub(super) async fn try_take(&self) -> Result<Taken<'_>, ConnectError> {
+        let Ok(permit) = timeout_at(self.deadline(), self.permits.acquire()).await else {
+            return Err(ConnectError::Unreachable(
+                "all connections are waiting for replies".into(),
+            ));
+        };
+        let permit = permit.expect("the semaphore is never closed");
+        while let Some(mut connection) = self.pop_idle() {
+            if connection.is_idle().await {
+                return Ok(Taken {
+                    connection,
+                    pool: self,
+                    permit,
+                });
+            }
+        }
+        let connection = self.connector.open().await?;
+        Ok(Taken {
+            connection,
+            pool: self,
+            permit,
+        })
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.response_timeout
+    }
+
+    async fn run_on(
+        &self,
+        connection: &mut Connection,
+        script: Script,
+        arguments: Command,
+    ) -> Result<Reply, QueueError> {
+        let mut command = Command::new("EVALSHA");
+        command
+            .arg(connection.digest_of(script))
+            .arg("1")
+            .arg(self.connector.prefix());
+        command.join(arguments);
+        let replies = connection
+            .exchange(Request::of(command), self.deadline())
+            .await?;
+        replies
+            .into_iter()
+            .next()
+            .ok_or_else(|| QueueError::Protocol("no reply to a script".into()))
+    }
+
+    fn pop_idle(&self) -> Option<Connection> {
+        self.idle().pop()
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken<'_> {
+    pub(super) fn put_back(self) {
+        self.pool.idle().push(self.connection);
+        drop(self.permit);
+    }
+
+    /// Not to a server that has stopped being the primary: the next one is looked up anew.
+    pub(super) fn put_back_after(self, reply: &Reply) {
+        if !matches!(reply, Reply::Error(text) if text.starts_with("READONLY")) {
+            self.put_back();
+        }
+    }
+}
+
+/// The server's own refusals are made before it executes anything.
+pub(super) fn refusal(text: String) -> QueueError {
+    match text.split_once(' ').map_or(text.as_str(), |(code, _)| code) {
+        "OOM" => QueueError::Full(text),
+        "MISCONF" | "NOREPLICAS" => QueueError::NotDurable(text),
+        "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "READONLY" | "TRYAGAIN" => {
+            QueueError::Unreachable(text)
+        }
+        _ => QueueError::Protocol(text),
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

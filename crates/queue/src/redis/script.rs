@@ -1,0 +1,122 @@
+//! The scripts: each is the parts it needs in front of its own text, loaded by every connection.
+
+use std::sync::LazyLock;
+
+/// One step of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Script {
+    Abort,
+    Beat,
+    Begin,
+    Check,
+    Counts,
+    Expiring,
+    Next,
+    Register,
+    Resolve,
+    SetLimits,
+}
+
+impl Script {
+    /// In the order of their declaration, which is their index.
+    pub(super) const ALL: [Self; 10] = [
+        Self::Abort,
+        Self::Beat,
+        Self::Begin,
+        Self::Check,
+        Self::Counts,
+        Self::Expiring,
+        Self::Next,
+        Self::Register,
+        Self::Resolve,
+        Self::SetLimits,
+    ];
+
+    pub(super) fn text(self) -> &'static str {
+        static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+            Script::ALL
+                .iter()
+                .map(|script| join(ALLOW_OOM, script.parts()))
+                .collect()
+        });
+        &TEXTS[self as usize]
+    }
+
+    fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Abort => &[NOW, TASK, include_str!("lua/abort.lua")],
+            Self::Beat => &[NOW, TURN, TASK, include_str!("lua/beat.lua")],
+            Self::Begin => &[NOW, include_str!("lua/begin.lua")],
+            Self::Check => &[NOW, include_str!("lua/check.lua")],
+            Self::Counts => &[NOW, include_str!("lua/counts.lua")],
+            Self::Expiring => &[NOW, include_str!("lua/expiring.lua")],
+            Self::Next => &[
+                NOW,
+                TURN,
+                TASK,
+                include_str!("lua/settle.lua"),
+                include_str!("lua/claim.lua"),
+                include_str!("lua/next.lua"),
+            ],
+            Self::Register => &[NOW, include_str!("lua/register.lua")],
+            Self::Resolve => &[NOW, include_str!("lua/resolve.lua")],
+            Self::SetLimits => &[NOW, TURN, include_str!("lua/set_limits.lua")],
+        }
+    }
+}
+
+/// Sent as text every time: `MULTI; MSET; EVALSHA` of a script a restarted server does not know
+/// would commit the bodies and lose the messages.
+pub(super) static ENQUEUE: LazyLock<String> =
+    LazyLock::new(|| join("#!lua", &[NOW, include_str!("lua/enqueue.lua")]));
+
+/// Schema and owner; part of the set-up of a connection.
+pub(super) static ATTACH: LazyLock<String> =
+    LazyLock::new(|| join(ALLOW_OOM, &[NOW, include_str!("lua/attach.lua")]));
+
+/// A full Redis must drain: beats, settlements and releases go on, only enqueue is refused.
+const ALLOW_OOM: &str = "#!lua flags=allow-oom";
+const NOW: &str = include_str!("lua/now.lua");
+const TURN: &str = include_str!("lua/turn.lua");
+const TASK: &str = include_str!("lua/task.lua");
+
+/// Without comments and indentation, for what is sent with every batch.
+fn join(first: &str, parts: &[&str]) -> String {
+    let mut text = first.to_owned();
+    for line in parts.iter().flat_map(|part| part.lines()).map(str::trim) {
+        if !line.is_empty() && !line.starts_with("--") {
+            text.push('\n');
+            text.push_str(line);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_stand_at_their_index() {
+        for (index, script) in Script::ALL.into_iter().enumerate() {
+            assert_eq!(script as usize, index);
+        }
+    }
+
+    #[test]
+    fn only_enqueue_is_refused_by_a_full_store() {
+        for script in Script::ALL {
+            assert!(
+                script
+                    .text()
+                    .starts_with("#!lua flags=allow-oom\nlocal P, ")
+            );
+        }
+        assert!(ENQUEUE.starts_with("#!lua\nlocal P, "));
+    }
+
+    #[test]
+    fn what_is_sent_with_every_batch_stays_small() {
+        assert!(ENQUEUE.len() < 2_500, "{}", ENQUEUE.len());
+    }
+}
