@@ -1,0 +1,126 @@
+//! Submitting as an application does: with the Secret of a MailCredential.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kurier_test::load::{Attempt, Summary};
+use kurier_test::submit::Account;
+
+use super::kubernetes::{MAIL, Pod, apply, get, kubectl, lines, logs};
+use crate::eventually::{eventually, holds};
+
+/// The keys of the account's Secret, decoded.
+pub(crate) fn secret() -> Result<BTreeMap<String, String>> {
+    let found = eventually("the account's Secret", Duration::from_secs(60), || {
+        get(&["secret/checkout-smtp"])
+    })?;
+    let data = found["data"].as_object().context("a Secret without data")?;
+    data.iter()
+        .map(|(key, value)| {
+            let octets = STANDARD.decode(value.as_str().unwrap_or_default())?;
+            Ok((key.clone(), String::from_utf8(octets)?))
+        })
+        .collect()
+}
+
+/// The account, at one pod instead of at the Service.
+pub(crate) fn account_at(pod: &Pod) -> Result<Account> {
+    let secret = secret()?;
+    let key = |name: &str| {
+        secret
+            .get(name)
+            .cloned()
+            .with_context(|| format!("no {name}"))
+    };
+    Ok(Account {
+        host: pod.address.clone(),
+        port: 2587,
+        server_name: Some(key("SMTP_HOST")?),
+        login: Some((key("SMTP_USERNAME")?, key("SMTP_PASSWORD")?)),
+        ca: Some(key("ca.crt")?.into_bytes()),
+    })
+}
+
+/// A load that runs in a pod of its own.
+pub(crate) struct Load {
+    run: String,
+}
+
+/// What a load did.
+pub(crate) struct Done {
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) summary: Summary,
+}
+
+impl Done {
+    /// The attempts that were answered `250`, by message id.
+    pub(crate) fn accepted(&self) -> BTreeMap<String, Attempt> {
+        let accepted = self.attempts.iter().filter(|attempt| attempt.accepted());
+        accepted
+            .map(|attempt| (attempt.id.clone(), attempt.clone()))
+            .collect()
+    }
+}
+
+/// The queue id in a `250 2.0.0 <queue id> …` reply.
+pub(crate) fn queue_id(attempt: &Attempt) -> Result<String> {
+    let id = attempt.reply.split_whitespace().nth(2);
+    Ok(id
+        .with_context(|| format!("no queue id in {:?}", attempt.reply))?
+        .to_owned())
+}
+
+impl Load {
+    pub(crate) fn start(run: &str, arguments: &[&str]) -> Result<Self> {
+        let mut all = vec!["load", "--run", run, "--traces"];
+        all.extend_from_slice(arguments);
+        apply(MAIL, &pod(run, &serde_json::to_string(&all)?))?;
+        Ok(Self {
+            run: run.to_owned(),
+        })
+    }
+
+    /// Waits for the end of the load and reads its log.
+    pub(crate) fn finish(self, limit: Duration) -> Result<Done> {
+        let name = format!("pod/load-{}", self.run);
+        let phase = eventually(&format!("{name} ends"), limit, || {
+            let phase = get(&[&name])?["status"]["phase"].clone();
+            holds(phase == "Succeeded" || phase == "Failed", &phase)?;
+            Ok(phase)
+        })?;
+        let log = logs(&name)?;
+        ensure!(phase == "Succeeded", "{name} ended as {phase}:\n{log}");
+        kubectl(&["delete", "--namespace", MAIL, "--wait=false", &name])?;
+        let summary = lines(&log).pop().context("a load without a summary")?;
+        Ok(Done {
+            attempts: lines(&log),
+            summary,
+        })
+    }
+}
+
+fn pod(run: &str, arguments: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: load-{run}, labels: {{app: load}}}}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+  - name: load
+    image: docker.io/local/kurier-test:dev
+    imagePullPolicy: Never
+    args: {arguments}
+    securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+    envFrom: [{{secretRef: {{name: checkout-smtp}}}}]
+    env: [{{name: SMTP_CA, value: /etc/smtp/ca.crt}}]
+    volumeMounts: [{{name: account, mountPath: /etc/smtp}}]
+  volumes: [{{name: account, secret: {{secretName: checkout-smtp}}}}]
+"
+    )
+}

@@ -1,0 +1,247 @@
+//! kubectl and helm as their users call them, and the few questions that go to processes directly.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::eventually::{eventually, holds};
+
+/// Where the mail is in these tests.
+pub(crate) const MAIL: &str = "mail";
+/// Where the operator is.
+pub(crate) const SYSTEM: &str = "kurier-system";
+
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Result<(bool, String, String)> {
+    ensure!(
+        std::env::var_os("KUBECONFIG").is_some(),
+        "no test cluster: run `cargo xtask test --tier cluster`"
+    );
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(repository())
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    if let Some(text) = input {
+        child
+            .stdin
+            .take()
+            .context("standard input is piped")?
+            .write_all(text.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    Ok((
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
+}
+
+fn succeed(program: &str, arguments: &[&str], input: Option<&str>) -> Result<String> {
+    let (success, stdout, stderr) = run(program, arguments, input)?;
+    ensure!(
+        success,
+        "{program} {}\n{stdout}{stderr}",
+        arguments.join(" ")
+    );
+    Ok(stdout)
+}
+
+pub(crate) fn kubectl(arguments: &[&str]) -> Result<String> {
+    succeed("kubectl", arguments, None)
+}
+
+pub(crate) fn helm(arguments: &[&str]) -> Result<String> {
+    succeed("helm", arguments, None)
+}
+
+pub(crate) fn apply(namespace: &str, manifest: &str) -> Result<String> {
+    succeed(
+        "kubectl",
+        &["apply", "--namespace", namespace, "-f", "-"],
+        Some(manifest),
+    )
+}
+
+/// What the API server says to a manifest that it must refuse.
+pub(crate) fn refusal(namespace: &str, manifest: &str) -> Result<String> {
+    let arguments = [
+        "apply",
+        "--namespace",
+        namespace,
+        "--dry-run=server",
+        "-f",
+        "-",
+    ];
+    let (success, stdout, stderr) = run("kubectl", &arguments, Some(manifest))?;
+    ensure!(!success, "the API server took it:\n{manifest}\n{stdout}");
+    Ok(stderr)
+}
+
+pub(crate) fn apply_fixture(name: &str) -> Result<String> {
+    let path = format!("tests/fixtures/cluster/{name}");
+    kubectl(&["apply", "--namespace", MAIL, "-f", &path])
+}
+
+/// One object, or a list, as JSON.
+pub(crate) fn get(arguments: &[&str]) -> Result<Value> {
+    let mut all = vec!["get", "--namespace", MAIL, "-o", "json"];
+    all.extend_from_slice(arguments);
+    Ok(serde_json::from_str(&kubectl(&all)?)?)
+}
+
+pub(crate) fn items(list: &Value) -> &[Value] {
+    list["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Waits until a condition of an object has the status, for the generation that is current.
+pub(crate) fn condition(object: &str, kind: &str, status: &str, limit: Duration) -> Result<Value> {
+    eventually(&format!("{object}: {kind}={status}"), limit, || {
+        let found = get(&[object])?;
+        let generation = &found["metadata"]["generation"];
+        let all = found["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let condition = all.iter().find(|condition| condition["type"] == kind);
+        let Some(condition) = condition else {
+            bail!("no condition {kind}: {}", found["status"])
+        };
+        holds(
+            condition["status"] == status && condition["observedGeneration"] == *generation,
+            format_args!("generation {generation}, conditions {all:#?}"),
+        )?;
+        Ok(condition.clone())
+    })
+}
+
+/// A running pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) address: String,
+}
+
+/// Ready pods that are not on their way out, by label selector.
+pub(crate) fn ready_pods(selector: &str) -> Result<Vec<Pod>> {
+    let list = get(&["pods", "-l", selector])?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(items(&list)
+        .iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .filter(|pod| {
+            let conditions = pod["status"]["conditions"].as_array();
+            conditions.is_some_and(|all| {
+                all.iter()
+                    .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+            })
+        })
+        .map(|pod| Pod {
+            name: text(&pod["metadata"]["name"]),
+            uid: text(&pod["metadata"]["uid"]),
+            address: text(&pod["status"]["podIP"]),
+        })
+        .collect())
+}
+
+/// Exactly `count` ready pods.
+pub(crate) fn wait_for_pods(selector: &str, count: usize, limit: Duration) -> Result<Vec<Pod>> {
+    eventually(&format!("{count} ready pods of {selector}"), limit, || {
+        let pods = ready_pods(selector)?;
+        holds(pods.len() == count, format_args!("ready: {pods:?}"))?;
+        Ok(pods)
+    })
+}
+
+pub(crate) fn logs(target: &str) -> Result<String> {
+    kubectl(&["logs", "--namespace", MAIL, "--tail=-1", target])
+}
+
+/// The JSON lines of a log that are of one kind; other lines are passed over.
+pub(crate) fn lines<T: serde::de::DeserializeOwned>(log: &str) -> Vec<T> {
+    log.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// The process of a pod whose command line starts with `program`, as the node sees it.
+pub(crate) fn process_of(pod: &Pod, program: &str) -> Result<u32> {
+    let uid = pod.uid.as_str();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
+        let Ok(cgroup) = std::fs::read_to_string(entry.path().join("cgroup")) else {
+            continue;
+        };
+        let Ok(command) = std::fs::read_to_string(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let first = command.split('\0').next().unwrap_or_default();
+        if cgroup.contains(uid) && first.rsplit('/').next() == Some(program) {
+            return Ok(id);
+        }
+    }
+    bail!("pod {} has no process {program}", pod.name)
+}
+
+pub(crate) fn signal(process: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(process.to_string())
+        .status()?;
+    ensure!(
+        status.success(),
+        "kill -{name} {process} ended with {status}"
+    );
+    Ok(())
+}
+
+/// One HTTP request to an address inside the cluster; gives the body of a 200 answer.
+pub(crate) fn http(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
+    use std::io::Read as _;
+    let mut stream = std::net::TcpStream::connect(address).with_context(|| address.to_owned())?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    ensure!(
+        head.starts_with("HTTP/1.1 200"),
+        "{method} {address}{path}: {answer}"
+    );
+    Ok(body.to_owned())
+}
+
+/// A metric of a pod, summed over the series whose labels contain `label`.
+pub(crate) fn metric(pod: &Pod, name: &str, label: &str) -> Result<f64> {
+    let text = http("GET", &format!("{}:8080", pod.address), "/metrics", "")?;
+    Ok(text
+        .lines()
+        .filter(|line| line.contains(label))
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum())
+}

@@ -1,0 +1,206 @@
+//! Day two: scale, reroute, lose Redis, and what the status says meanwhile.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use kurier_test::corpus::Message;
+use kurier_test::submit::Connection;
+
+use super::accounts::{Load, account_at};
+use super::fleet::{MINUTE, installed, relay_pods, set_mode};
+use super::kubernetes::{MAIL, Pod, condition, get, kubectl};
+use super::traffic::all_arrived;
+use crate::eventually::{eventually, holds};
+
+const RELAY_OBJECT: &str = "mailrelay/outbound";
+
+fn patch(object: &str, patch: &str) -> Result<()> {
+    kubectl(&[
+        "patch",
+        "--namespace",
+        MAIL,
+        object,
+        "--type",
+        "merge",
+        "--patch",
+        patch,
+    ])?;
+    Ok(())
+}
+
+fn submit(pod: &Pod, index: u32) -> Result<String> {
+    let account = account_at(pod)?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut connection = Connection::open(&account).await?;
+        let message = Message::new("operations", index, None, "");
+        connection
+            .send("load@example.com", "sink@receiver.example", &message)
+            .await
+    })
+}
+
+#[test]
+fn f_replicas_converge_and_status_says_so() -> Result<()> {
+    installed()?;
+    for replicas in [2, 3] {
+        patch(
+            RELAY_OBJECT,
+            &format!(r#"{{"spec": {{"replicas": {replicas}}}}}"#),
+        )?;
+        relay_pods(replicas)?;
+        condition(RELAY_OBJECT, "Programmed", "True", MINUTE)?;
+        condition(RELAY_OBJECT, "Ready", "True", MINUTE)?;
+        eventually("status.replicas follows", MINUTE, || {
+            let status = get(&[RELAY_OBJECT])?["status"].clone();
+            holds(status["replicas"] == replicas, status)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn g_queued_mail_follows_a_changed_smarthost() -> Result<()> {
+    installed()?;
+    relay_pods(3)?;
+    set_mode("receiver-first", r#"{"defer": true}"#)?;
+    let done = Load::start("moved", &["--messages", "60"])?.finish(2 * MINUTE)?;
+    eventually("the mail is deferred", MINUTE, || {
+        let status = get(&[RELAY_OBJECT])?["status"]["queue"].clone();
+        holds(
+            status["deferred"].as_u64().unwrap_or_default() >= 50,
+            status,
+        )
+    })?;
+    let changed = Instant::now();
+    patch(
+        "mailroute/receivers",
+        r#"{"spec": {"rules": [{"name": "first",
+            "match": {"recipientDomains": ["receiver.example"]},
+            "action": {"type": "Smarthost", "smarthost": {"host": "receiver-second", "port": 25}}}]}}"#,
+    )?;
+    route_programmed(Duration::from_secs(10))?;
+    println!(
+        "a route change was served by every pod after {:?}",
+        changed.elapsed()
+    );
+    all_arrived("receiver-second", "moved", &done.accepted(), MINUTE)?;
+    set_mode("receiver-first", "{}")?;
+    super::kubernetes::apply_fixture("relay.yaml")?;
+    route_programmed(MINUTE)
+}
+
+/// Every pod serves the current generation of the route.
+fn route_programmed(limit: Duration) -> Result<()> {
+    eventually("the route is programmed", limit, || {
+        let route = get(&["mailroute/receivers"])?;
+        let generation = &route["metadata"]["generation"];
+        let conditions = route["status"]["parents"][0]["conditions"].as_array();
+        let programmed = conditions.is_some_and(|all| {
+            all.iter().any(|condition| {
+                condition["type"] == "Programmed"
+                    && condition["status"] == "True"
+                    && condition["observedGeneration"] == *generation
+            })
+        });
+        holds(programmed, &route["status"])
+    })
+}
+
+#[test]
+fn h_a_changed_setting_is_served_by_every_pod_within_ten_seconds() -> Result<()> {
+    installed()?;
+    let pods = relay_pods(3)?;
+    for limit in ["512Ki", "1Mi"] {
+        let changed = Instant::now();
+        patch(
+            RELAY_OBJECT,
+            &format!(r#"{{"spec": {{"limits": {{"messageSize": "{limit}"}}}}}}"#),
+        )?;
+        condition(RELAY_OBJECT, "Programmed", "True", Duration::from_secs(10))?;
+        println!(
+            "messageSize {limit} was served by every pod after {:?}",
+            changed.elapsed()
+        );
+    }
+    let same = relay_pods(3)?;
+    let names = |pods: &[Pod]| pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>();
+    ensure!(
+        names(&pods) == names(&same),
+        "a limit rolled the pods: {pods:?} became {same:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn i_without_redis_status_says_so_and_clients_get_451() -> Result<()> {
+    installed()?;
+    let pods = relay_pods(3)?;
+    let pod = pods.first().context("a pod")?;
+    eventually("the queue is empty", MINUTE, || {
+        let queue = kubectl(&[
+            "exec",
+            "--namespace",
+            MAIL,
+            "deployment/redis",
+            "--",
+            "redis-cli",
+            "dbsize",
+        ])?;
+        let reply = submit(pod, 8)?;
+        holds(reply.starts_with("250"), format_args!("{queue} {reply}"))
+    })?;
+    all_settled()?;
+    kubectl(&[
+        "scale",
+        "--namespace",
+        MAIL,
+        "deployment/redis",
+        "--replicas=0",
+    ])?;
+    let unreachable = condition(RELAY_OBJECT, "QueueReachable", "False", MINUTE)?;
+    println!("{}", unreachable["message"]);
+    condition(RELAY_OBJECT, "Ready", "False", MINUTE)?;
+    for (index, pod) in pods.iter().enumerate() {
+        let reply = submit(pod, 9 + u32::try_from(index)?)?;
+        ensure!(
+            reply.starts_with("451 4.3.0"),
+            "{} answered {reply}",
+            pod.name
+        );
+    }
+    ensure!(
+        relay_pods(3)?.len() == 3,
+        "an outage of Redis is no reason to be unready"
+    );
+    kubectl(&[
+        "scale",
+        "--namespace",
+        MAIL,
+        "deployment/redis",
+        "--replicas=1",
+    ])?;
+    condition(RELAY_OBJECT, "QueueReachable", "True", MINUTE)?;
+    condition(RELAY_OBJECT, "Ready", "True", MINUTE)?;
+    eventually("the relay accepts again", MINUTE, || {
+        let reply = submit(pod, 13)?;
+        holds(reply.starts_with("250"), reply)
+    })
+}
+
+/// No message record is left in Redis.
+fn all_settled() -> Result<()> {
+    eventually("everything is settled", MINUTE, || {
+        let keys = kubectl(&[
+            "exec",
+            "--namespace",
+            MAIL,
+            "deployment/redis",
+            "--",
+            "redis-cli",
+            "--scan",
+            "--pattern",
+            "mr:{mail.outbound:0}:m:*",
+        ])?;
+        holds(keys.trim().is_empty(), keys)
+    })
+}

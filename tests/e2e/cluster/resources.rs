@@ -1,0 +1,214 @@
+//! The resources as an API: what is refused at the door, what gets a condition, what is left behind.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::fleet::{MINUTE, installed};
+use super::kubernetes::{
+    MAIL, SYSTEM, apply, condition, get, helm, items, kubectl, refusal, repository,
+};
+use crate::eventually::{eventually, holds};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn fixtures(folder: &str) -> Result<Vec<(String, String)>> {
+    let path = repository().join("tests/fixtures/cel").join(folder);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&path).with_context(|| path.display().to_string())? {
+        let path = entry?.path();
+        found.push((path.display().to_string(), std::fs::read_to_string(&path)?));
+    }
+    ensure!(!found.is_empty(), "no fixtures in {}", path.display());
+    Ok(found)
+}
+
+/// Each rule's counter-example is refused with the sentence its first line names.
+#[test]
+fn b_invalid_resources_are_refused_with_a_reason() -> Result<()> {
+    installed()?;
+    for (name, manifest) in fixtures("reject")? {
+        let expected = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("# expect: "))
+            .with_context(|| format!("{name} does not say what to expect"))?;
+        let refused = refusal(MAIL, &manifest)?;
+        ensure!(
+            refused.contains(expected),
+            "{name}: expected {expected:?} in:\n{refused}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn b_valid_resources_are_accepted() -> Result<()> {
+    installed()?;
+    for (name, _) in fixtures("accept")? {
+        kubectl(&[
+            "apply",
+            "--namespace",
+            MAIL,
+            "--dry-run=server",
+            "-f",
+            &name,
+        ])?;
+    }
+    for sample in ["deploy/relay.yaml", "deploy/redis.yaml"] {
+        kubectl(&[
+            "apply",
+            "--namespace",
+            MAIL,
+            "--dry-run=server",
+            "-f",
+            sample,
+        ])?;
+    }
+    Ok(())
+}
+
+fn relay(name: &str, extra: &str) -> String {
+    format!(
+        "apiVersion: kurier.dev/v1alpha1
+kind: MailRelay
+metadata: {{name: {name}}}
+spec:
+  hostname: mail.example.com
+  replicas: 1
+  queue: {{type: Redis, redis: {{urlSecretRef: {{name: no-such-secret, key: url}}}}}}
+{extra}"
+    )
+}
+
+#[test]
+fn c_a_missing_secret_is_named() -> Result<()> {
+    installed()?;
+    apply(MAIL, &relay("orphan", ""))?;
+    let refs = condition("mailrelay/orphan", "ResolvedRefs", "False", SOON)?;
+    let message = refs["message"].as_str().unwrap_or_default();
+    ensure!(
+        refs["reason"] == "SecretNotFound" && message.contains("no-such-secret"),
+        "{refs}"
+    );
+    condition("mailrelay/orphan", "Ready", "False", SOON)?;
+    kubectl(&["delete", "--namespace", MAIL, "mailrelay/orphan"])?;
+    Ok(())
+}
+
+#[test]
+fn c_a_relay_that_contradicts_itself_is_told_what_to_do() -> Result<()> {
+    installed()?;
+    let extra = "  delivery: {concurrencyPerDestination: 20}
+  pods: {terminationGracePeriodSeconds: 1}
+";
+    apply(MAIL, &relay("short", extra))?;
+    let accepted = condition("mailrelay/short", "Accepted", "False", SOON)?;
+    let message = accepted["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.contains("terminationGracePeriodSeconds"),
+        "{accepted}"
+    );
+    kubectl(&["delete", "--namespace", MAIL, "mailrelay/short"])?;
+    Ok(())
+}
+
+#[test]
+fn c_a_foreign_secret_is_never_overwritten() -> Result<()> {
+    installed()?;
+    let manifest = "apiVersion: v1
+kind: Secret
+metadata: {name: not-ours}
+stringData: {keep: me}
+---
+apiVersion: kurier.dev/v1alpha1
+kind: MailCredential
+metadata: {name: clash}
+spec:
+  relayRef: {name: outbound}
+  allowedSenders: [\"*@example.com\"]
+  authentication:
+  - {name: password, type: Password, password: {secretName: not-ours}}
+";
+    apply(MAIL, manifest)?;
+    let clash = condition("mailcredential/clash", "Ready", "False", SOON)?;
+    let message = clash["message"].as_str().unwrap_or_default();
+    ensure!(
+        clash["reason"] == "SecretConflict" && message.contains("not-ours"),
+        "{clash}"
+    );
+    let secret = get(&["secret/not-ours"])?;
+    ensure!(
+        secret["data"]
+            .as_object()
+            .is_some_and(|data| data.len() == 1 && data.contains_key("keep")),
+        "the Secret was changed: {secret}"
+    );
+    kubectl(&[
+        "delete",
+        "--namespace",
+        MAIL,
+        "mailcredential/clash",
+        "secret/not-ours",
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn z_uninstalling_leaves_nothing_behind() -> Result<()> {
+    installed()?;
+    let kinds = "mailroute,mailcredential,mailrelay";
+    kubectl(&[
+        "delete",
+        "--namespace",
+        MAIL,
+        kinds,
+        "--all",
+        "--timeout=60s",
+    ])?;
+    helm(&[
+        "uninstall",
+        "kurier",
+        "--namespace",
+        SYSTEM,
+        "--wait",
+        "--timeout",
+        "90s",
+    ])?;
+    let definitions = get(&["crd", "-l", "app.kubernetes.io/name=kurier"])?;
+    ensure!(
+        !items(&definitions).is_empty(),
+        "uninstalling took the CRDs, and all relays with them"
+    );
+    kubectl(&[
+        "delete",
+        "crd",
+        "-l",
+        "app.kubernetes.io/name=kurier",
+        "--timeout=60s",
+    ])?;
+    eventually("the relay's children are gone", MINUTE, || {
+        let kinds = "deployment,replicaset,pod,service,secret,serviceaccount,poddisruptionbudget";
+        let left: Vec<String> = items(&get(&[kinds])?)
+            .iter()
+            .filter(|object| {
+                let labels = &object["metadata"]["labels"];
+                labels["app.kubernetes.io/managed-by"] == "kurier"
+                    || labels["app.kubernetes.io/name"] == "kurier"
+            })
+            .map(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]))
+            .collect();
+        holds(left.is_empty(), format_args!("{left:?}"))?;
+        // By name too, in case a child lost its labels.
+        let names = kubectl(&["get", kinds, "--namespace", MAIL, "-o", "name"])?;
+        holds(
+            !names.contains("outbound") && !names.contains("checkout"),
+            names,
+        )
+    })?;
+    let cluster = kubectl(&["get", "clusterrole,clusterrolebinding", "-o", "name"])?;
+    ensure!(
+        !cluster.contains("kurier"),
+        "left in the cluster: {cluster}"
+    );
+    Ok(())
+}

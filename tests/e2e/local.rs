@@ -1,0 +1,8 @@
+//! The real binary over real TCP on loopback, with real peers: Redis, Postfix, swaks, smtplib.
+
+mod clients;
+mod command_line;
+mod demo;
+mod durability;
+mod postfix;
+mod process;
