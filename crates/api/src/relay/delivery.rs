@@ -1,0 +1,150 @@
+//! Tenants, delivery, limits and telemetry.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    #[schemars(regex(pattern = crate::pattern::LABEL), length(min = 1, max = 63))]
+    pub name: String,
+
+    #[serde(default)]
+    pub namespaces: TenantNamespaces,
+
+    /// Domains the tenant may send as; any where nothing is said. A credential may only narrow this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 256),
+        inner(regex(pattern = crate::pattern::DOMAIN_PATTERN), length(max = 253)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub sender_domains: Vec<String>,
+
+    /// Credentials over this number are not accepted, the youngest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub max_credentials: Option<i32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantNamespaces {
+    #[serde(default)]
+    pub from: TenantsFrom,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum TenantsFrom {
+    #[default]
+    Same,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Delivery {
+    /// Connections to one destination at a time, over all pods.
+    #[schemars(range(min = 1, max = 1000))]
+    pub concurrency_per_destination: i32,
+
+    #[schemars(range(min = 1, max = 10000))]
+    pub messages_per_connection: i32,
+
+    /// Opportunistic: where it is offered. Require: verified TLS or no delivery.
+    pub tls: NextHopTls,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            concurrency_per_destination: 20,
+            messages_per_connection: 100,
+            tls: NextHopTls::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum NextHopTls {
+    #[default]
+    Opportunistic,
+    Require,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Of one message. While messages are stored in one piece at most 1Mi is in force.
+    #[schemars(
+        regex(pattern = crate::pattern::SIZE),
+        length(max = 16),
+        extend("x-kubernetes-validations" = crate::rules::message_size())
+    )]
+    pub message_size: String,
+
+    /// Of one message.
+    #[schemars(range(min = 1, max = 50000))]
+    pub recipients: i32,
+
+    /// Of one pod.
+    #[schemars(range(min = 1, max = 100000))]
+    pub connections: i32,
+
+    /// Of one client address at one pod.
+    #[schemars(range(min = 1, max = 100000))]
+    pub connections_per_client: i32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_size: "25Mi".to_owned(),
+            recipients: 1000,
+            connections: 1000,
+            connections_per_client: 50,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Telemetry {
+    /// An OpenTelemetry collector that takes the traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Otlp>,
+
+    /// Of messages whose sender has not decided.
+    #[serde(default = "everything")]
+    #[schemars(range(min = 0, max = 100))]
+    pub sampling_percent: i32,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            otlp: None,
+            sampling_percent: everything(),
+        }
+    }
+}
+
+fn everything() -> i32 {
+    100
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Otlp {
+    /// http://HOST:PORT.
+    #[schemars(regex(pattern = crate::pattern::OTLP_ENDPOINT), length(max = 255))]
+    pub endpoint: String,
+
+    #[serde(default)]
+    pub protocol: OtlpProtocol,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum OtlpProtocol {
+    #[default]
+    Grpc,
+}

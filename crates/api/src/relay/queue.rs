@@ -1,0 +1,127 @@
+//! The queue.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::queue()))]
+pub struct Queue {
+    /// Names the queue in its store; NAMESPACE.NAME of the relay where nothing is said, so a relay
+    /// that is deleted and made again finds its mail. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = crate::pattern::QUEUE_ID), length(min = 1, max = 128))]
+    pub id: Option<String>,
+
+    #[serde(default)]
+    pub r#type: QueueType,
+
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Redis>,
+
+    /// What must be true before a client hears 250. It is verified, not trusted.
+    #[serde(default)]
+    pub durability: Durability,
+
+    /// How long a message is tried before it is returned to its sender.
+    #[serde(default = "default_lifetime")]
+    #[schemars(regex(pattern = crate::pattern::DURATION), length(max = 24))]
+    pub lifetime: String,
+
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+fn default_lifetime() -> String {
+    "120h".to_owned()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum QueueType {
+    #[default]
+    Redis,
+}
+
+/// A Redis or Valkey server, version 7 or newer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Redis {
+    /// Holds the URL, redis://[USER:PASSWORD@]HOST:PORT or rediss://...
+    pub url_secret_ref: SecretKeyRef,
+}
+
+/// One key of a Secret in the same namespace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    #[schemars(regex(pattern = crate::pattern::OBJECT_NAME), length(min = 1, max = 253))]
+    pub name: String,
+
+    #[serde(default = "default_key")]
+    #[schemars(regex(pattern = crate::pattern::SECRET_KEY), length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_key() -> String {
+    "url".to_owned()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Durability {
+    /// Only Fsync is carried out by this version; the others are answered with
+    /// Accepted=False/Unsupported.
+    #[serde(default)]
+    pub r#type: DurabilityType,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub enum DurabilityType {
+    Memory,
+    #[default]
+    Fsync,
+    Replicated,
+    FsyncReplicated,
+}
+
+impl DurabilityType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "Memory",
+            Self::Fsync => "Fsync",
+            Self::Replicated => "Replicated",
+            Self::FsyncReplicated => "FsyncReplicated",
+        }
+    }
+}
+
+/// Waits between attempts: they double from `initial` to `max`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::retry()))]
+pub struct Retry {
+    #[serde(default = "default_initial")]
+    #[schemars(regex(pattern = crate::pattern::DURATION), length(max = 24))]
+    pub initial: String,
+
+    #[serde(default = "default_max")]
+    #[schemars(regex(pattern = crate::pattern::DURATION), length(max = 24))]
+    pub max: String,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            initial: default_initial(),
+            max: default_max(),
+        }
+    }
+}
+
+fn default_initial() -> String {
+    "5m".to_owned()
+}
+
+fn default_max() -> String {
+    "4h".to_owned()
+}
