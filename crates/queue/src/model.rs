@@ -1,1 +1,97 @@
-//! (being written)
+//! The protocol of the queue as a value: what every back end does, one step at a time.
+//!
+//! [`Scheduler`] is a deterministic state machine without I/O, clock or randomness; its methods are
+//! the operations of [`Queue`](crate::Queue) with `now` as an argument, each one a whole step. It is
+//! to be read as the specification: the Redis scripts do the same on other data structures, and a
+//! property test compares them reply by reply. [`ModelQueue`] puts it behind a lock and keeps the
+//! records in memory; [`embedded`](crate::embedded) puts it in front of a file.
+//!
+//! Read it in the order of a message's life:
+//! 1. `lease`: who takes part, and until when;
+//! 2. `enqueue`: a message becomes tasks that wait in queues (and `abort` takes it back);
+//! 3. `turn`: whose turn it is, and what wakes a queue that is not looked at;
+//! 4. `claim`: tasks go to a worker, within the slots of each site;
+//! 5. `settle`: outcomes per recipient; a task ends or goes back;
+//! 6. `reap`: what dead workers held goes back;
+//! 7. `expiry`, `limits`.
+//!
+//! Invariants:
+//! * A task is in one [`Place`]: it waits, or one worker holds it. It has no third state.
+//! * A claim is taken out of a worker's claim set in the same step that ends the task or lets it
+//!   wait again.
+//! * A queue that holds tasks is active or has a wake-up, no matter what happened before.
+//! * Slots in use of a site are as many as members of all workers' slot sets name it.
+//!
+//! What it does not do: store anything. A store reads [`Change`]s, which say what must survive.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::id::{MessageId, TaskId, WorkerId};
+use crate::operation::Timing;
+
+mod abort;
+mod change;
+mod claim;
+mod clock;
+mod enqueue;
+mod expiry;
+mod lane;
+mod lease;
+mod limits;
+mod memory;
+mod next;
+mod reap;
+mod settle;
+mod state;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+pub use change::{Change, Restored};
+pub use clock::WallClock;
+pub use memory::ModelQueue;
+pub use next::Settled;
+
+use state::{Message, Ms, Place, Task, WaitingQueue, Worker};
+use turn::Turn;
+
+/// Everything the queue knows but the records.
+#[derive(Debug)]
+pub struct Scheduler {
+    lease: u64,
+    beat: u64,
+    claim: u64,
+    begun: u64,
+    safety_wake: u64,
+    messages: HashMap<MessageId, Message>,
+    tasks: HashMap<TaskId, Task>,
+    queues: HashMap<crate::id::QueueId, WaitingQueue>,
+    /// Messages by when they expire, or are looked at again.
+    expiry: BTreeSet<(Ms, MessageId)>,
+    turn: Turn,
+    limits: limits::Concurrency,
+    /// Everybody who may own anything, in the order of their ids.
+    workers: BTreeMap<WorkerId, Worker>,
+    changes: Vec<Change>,
+}
+
+impl Scheduler {
+    pub fn new(timing: &Timing) -> Self {
+        let ms = |duration: std::time::Duration| duration.as_millis() as u64;
+        Self {
+            lease: ms(timing.lease),
+            beat: ms(timing.beat),
+            claim: ms(timing.claim),
+            begun: ms(timing.begun),
+            safety_wake: ms(timing.safety_wake),
+            messages: HashMap::new(),
+            tasks: HashMap::new(),
+            queues: HashMap::new(),
+            expiry: BTreeSet::new(),
+            turn: Turn::default(),
+            limits: limits::Concurrency::default(),
+            workers: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+}

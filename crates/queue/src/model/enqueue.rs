@@ -1,0 +1,105 @@
+//! A message becomes tasks, one for each recipient domain and route, that wait in their queues.
+
+use super::Scheduler;
+use super::state::{Message, Ms, Place, QueueRef, Task, WaitingQueue};
+use crate::id::{Call, QueueId, TaskId};
+use crate::operation::Taken;
+use crate::record::NewMessage;
+
+impl Scheduler {
+    /// The whole step.
+    pub fn enqueue(&mut self, now: Ms, call: Call, messages: &[NewMessage]) -> Taken<()> {
+        let taken = self.admit_enqueue(now, call);
+        if taken == Taken::Ran(()) {
+            messages
+                .iter()
+                .for_each(|message| self.insert(now, message));
+        }
+        taken
+    }
+
+    /// The first half, for a store that has to write the messages before they may be seen. A late
+    /// worker may enqueue: what it enqueues does not become its own.
+    pub fn admit_enqueue(&mut self, now: Ms, call: Call) -> Taken<()> {
+        let taken = self.admit(now, call, true);
+        if taken == Taken::Ran(()) {
+            self.record(call, None);
+        }
+        taken
+    }
+
+    /// The second half. A message that is there already stays as it is: ids of notifications are
+    /// derived, so an equal one is the same.
+    pub fn insert(&mut self, now: Ms, message: &NewMessage) {
+        if self.messages.contains_key(&message.id) {
+            return;
+        }
+        let expires = now + message.header.lifetime_ms;
+        let open = message.header.tasks.len() as u16;
+        self.messages.insert(
+            message.id,
+            Message {
+                open,
+                expires,
+                expired: false,
+            },
+        );
+        self.expiry.insert((expires, message.id));
+        for (ordinal, task) in (0..).zip(&message.header.tasks) {
+            let queue = self.queue_ref(&task.queue);
+            let task = TaskId::new(message.id, ordinal);
+            let place = Place::Waiting { due: now };
+            self.tasks.insert(
+                task,
+                Task {
+                    queue: queue.clone(),
+                    place,
+                    state: None,
+                    reclaims: 0,
+                },
+            );
+            self.wait(&queue, task, now);
+        }
+    }
+
+    pub(super) fn queue_ref(&mut self, id: &QueueId) -> QueueRef {
+        if let Some(queue) = self.queues.get(id) {
+            return queue.name.clone();
+        }
+        let name = QueueRef::new(id);
+        let queue = WaitingQueue {
+            name: name.clone(),
+            tasks: std::collections::BTreeSet::new(),
+            wake: None,
+            active: None,
+            blocked: None,
+        };
+        self.queues.insert(id.clone(), queue);
+        name
+    }
+
+    /// Lets a task wait. The caller has taken it from wherever it was.
+    pub(super) fn wait(&mut self, queue: &QueueRef, task: TaskId, due: Ms) {
+        if let Some(known) = self.tasks.get_mut(&task) {
+            known.place = Place::Waiting { due };
+        }
+        self.queue_ref(queue.id());
+        if let Some(waiting) = self.queues.get_mut(queue.id()) {
+            waiting.tasks.insert((due, task));
+        }
+        self.schedule(queue, due);
+    }
+
+    /// Takes a task out of its queue.
+    pub(super) fn take_waiting(&mut self, task: TaskId) -> bool {
+        let Some(known) = self.tasks.get(&task) else {
+            return false;
+        };
+        let Place::Waiting { due } = known.place else {
+            return false;
+        };
+        self.queues
+            .get_mut(known.queue.id())
+            .is_some_and(|waiting| waiting.tasks.remove(&(due, task)))
+    }
+}

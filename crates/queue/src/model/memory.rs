@@ -1,0 +1,161 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Change, Scheduler, WallClock};
+use crate::durability::Durability;
+use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::operation::{
+    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+};
+use crate::queue::{Queue, QueueError, RecordError};
+use crate::record::{NewMessage, Record};
+
+/// The queue in memory: the scheduler behind a lock, the records beside it. Nothing survives it, so
+/// it is for tests; it is what the other back ends are compared with.
+#[derive(Debug)]
+pub struct ModelQueue {
+    state: Mutex<State>,
+    clock: WallClock,
+}
+
+#[derive(Debug)]
+struct State {
+    scheduler: Scheduler,
+    records: HashMap<MessageId, Record>,
+}
+
+impl ModelQueue {
+    pub fn new(timing: &Timing, clock: WallClock) -> Self {
+        let state = State {
+            scheduler: Scheduler::new(timing),
+            records: HashMap::new(),
+        };
+        Self {
+            state: Mutex::new(state),
+            clock,
+        }
+    }
+
+    /// Runs one step, and drops the records of messages that ended in it.
+    fn step<T>(&self, step: impl FnOnce(&mut State, u64) -> T) -> T {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        let reply = step(&mut state, now);
+        for change in state.scheduler.take_changes() {
+            if let Change::Removed(message) = change {
+                state.records.remove(&message);
+            }
+        }
+        reply
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn keep(&mut self, message: &NewMessage) {
+        let record = Record {
+            header: message.header.clone(),
+            content: message.content.clone(),
+        };
+        self.records.insert(message.id, record);
+    }
+}
+
+#[async_trait]
+impl Queue for ModelQueue {
+    async fn register(&self, worker: WorkerId) -> Result<(), QueueError> {
+        if self.step(|state, now| state.scheduler.register(now, worker)) {
+            return Ok(());
+        }
+        Err(QueueError::Conflict(format!(
+            "worker {worker} is known already"
+        )))
+    }
+
+    async fn beat(&self, worker: WorkerId) -> Result<Beat, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.beat(now, worker)))
+    }
+
+    async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
+        Ok(self.step(|state, now| {
+            let taken = state.scheduler.enqueue(now, call, messages);
+            if taken == Taken::Ran(()) {
+                messages.iter().for_each(|message| state.keep(message));
+            }
+            taken
+        }))
+    }
+
+    async fn abort(
+        &self,
+        call: Call,
+        message: MessageId,
+        handles: &[Handle],
+    ) -> Result<Aborted, QueueError> {
+        Ok(self.step(|state, _| state.scheduler.abort(call, message, handles)))
+    }
+
+    async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
+        Ok(self.step(|state, now| {
+            let settled = match state.scheduler.settle_all(now, next) {
+                Taken::Ran(settled) => settled,
+                Taken::Expired => return Taken::Expired,
+                Taken::Reaped => return Taken::Reaped,
+                Taken::Refused => return Taken::Refused,
+            };
+            for notification in &settled.notifications {
+                state.scheduler.insert(now, notification);
+                state.keep(notification);
+            }
+            state.scheduler.release_and_claim(now, next, settled)
+        }))
+    }
+
+    async fn resolve(&self, call: Call) -> Result<Resolved, QueueError> {
+        Ok(self.step(|state, _| state.scheduler.resolve(call)))
+    }
+
+    async fn begin(&self, worker: WorkerId, handles: &[Handle]) -> Result<Vec<Begun>, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.begin(now, worker, handles)))
+    }
+
+    async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.check(now, worker, handle)))
+    }
+
+    async fn expiring(&self, max: u16) -> Result<Expiring, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.expiring(now, max)))
+    }
+
+    async fn read(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
+        let state = self.lock();
+        Ok(messages
+            .iter()
+            .map(|message| state.records.get(message).cloned().map(Ok))
+            .collect())
+    }
+
+    async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
+        self.step(|state, _| state.scheduler.set_limits(limits));
+        Ok(())
+    }
+
+    async fn counts(&self) -> Result<Counts, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.counts(now)))
+    }
+
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        Ok(Durability::Unmet {
+            reason: "MemoryOnly",
+            remedy: "keep the queue in a file or in Redis".to_owned(),
+        })
+    }
+}

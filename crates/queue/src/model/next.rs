@@ -1,0 +1,87 @@
+//! Settle, release, claim: in this order, one step.
+
+use super::Scheduler;
+use super::state::Ms;
+use crate::operation::{Next, NextReply, Taken};
+use crate::record::NewMessage;
+
+/// What the first half of [`Scheduler::next`] leaves for the second.
+#[derive(Debug)]
+pub struct Settled<'a> {
+    stale: Vec<u32>,
+    /// To be inserted before the second half.
+    pub notifications: Vec<&'a NewMessage>,
+}
+
+impl Scheduler {
+    pub fn next(&mut self, now: Ms, next: &Next) -> Taken<NextReply> {
+        match self.settle_all(now, next) {
+            Taken::Ran(settled) => {
+                settled
+                    .notifications
+                    .iter()
+                    .for_each(|message| self.insert(now, message));
+                self.release_and_claim(now, next, settled)
+            }
+            Taken::Expired => Taken::Expired,
+            Taken::Reaped => Taken::Reaped,
+            Taken::Refused => Taken::Refused,
+        }
+    }
+
+    /// The first half, for a store that has to write notifications before they may be seen.
+    pub fn settle_all<'a>(&mut self, now: Ms, next: &'a Next) -> Taken<Settled<'a>> {
+        match self.admit(now, next.call, false) {
+            Taken::Ran(()) => {}
+            Taken::Expired => return Taken::Expired,
+            Taken::Reaped => return Taken::Reaped,
+            Taken::Refused => return Taken::Refused,
+        }
+        let mut settled = Settled {
+            stale: Vec::new(),
+            notifications: Vec::new(),
+        };
+        for (position, settlement) in (0..).zip(&next.settlements) {
+            if self.settle(now, next.call.worker, settlement) {
+                settled.notifications.extend(&settlement.notification);
+            } else {
+                settled.stale.push(position);
+            }
+        }
+        if !next.settlements.is_empty() {
+            self.record(next.call, None);
+        }
+        Taken::Ran(settled)
+    }
+
+    /// The second half. `Reaped` when that has happened between the two.
+    pub fn release_and_claim(
+        &mut self,
+        now: Ms,
+        next: &Next,
+        settled: Settled<'_>,
+    ) -> Taken<NextReply> {
+        if self.expiry_of(next.call.worker).is_none() {
+            return Taken::Reaped;
+        }
+        for slot in &next.releases {
+            self.free_slot(next.call.worker, *slot);
+        }
+        let mut reply = NextReply {
+            stale: settled.stale,
+            ..NextReply::default()
+        };
+        if let Some(claim) = &next.claim {
+            self.claim(now, next.call, claim, &mut reply);
+        }
+        // An idle poll leaves nothing behind: repeated, it asks again.
+        let idle = next.settlements.is_empty()
+            && next.releases.is_empty()
+            && reply.named.is_empty()
+            && reply.grants.is_empty();
+        if !idle {
+            self.record(next.call, Some(reply.clone()));
+        }
+        Taken::Ran(reply)
+    }
+}
