@@ -1,0 +1,170 @@
+//! The part for people: what happened, and what to do now.
+
+use smtp::EnhancedStatus;
+
+use super::{Action, Notification, Reason, RecipientReport};
+use crate::text::{date, printable, wrap};
+
+pub(super) fn subject(notification: &Notification<'_>) -> &'static str {
+    match worst(notification.recipients) {
+        Action::Failed => "Your message could not be delivered",
+        Action::Delayed => "Your message is not yet delivered",
+        Action::Relayed => "Your message was passed on",
+    }
+}
+
+pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
+    let host = notification.reporting_mta;
+    out.push_str(&format!("This is the mail system at {host}.\r\n"));
+    for action in [Action::Failed, Action::Delayed, Action::Relayed] {
+        let concerned = notification
+            .recipients
+            .iter()
+            .filter(|report| report.action == action);
+        let concerned: Vec<&RecipientReport<'_>> = concerned.collect();
+        if !concerned.is_empty() {
+            section(notification, action, &concerned, out);
+        }
+    }
+    out.push_str("\r\n");
+    let id = printable(notification.original_id, 64);
+    wrap(
+        out,
+        "",
+        &format!("When you ask about this message, name its id at {host}: {id}"),
+    );
+}
+
+fn section(
+    notification: &Notification<'_>,
+    action: Action,
+    concerned: &[&RecipientReport<'_>],
+    out: &mut String,
+) {
+    let what = match action {
+        Action::Failed => "could not be delivered to:",
+        Action::Delayed => "has not yet been delivered to:",
+        Action::Relayed => "was passed on for:",
+    };
+    let arrival = date(notification.arrival);
+    out.push_str(&format!("\r\nYour message of {arrival}\r\n{what}\r\n"));
+    for report in concerned.iter().take(MAX_LISTED) {
+        out.push_str(&format!("\r\n  <{}>\r\n", report.recipient));
+        reason(&report.reason, notification.words(), out);
+    }
+    if let Some(more) = concerned
+        .len()
+        .checked_sub(MAX_LISTED)
+        .filter(|more| *more > 0)
+    {
+        out.push_str("\r\n");
+        wrap(
+            out,
+            "  ",
+            &format!("and {more} more, listed in the attached delivery report"),
+        );
+    }
+    out.push_str("\r\n");
+    for line in what_to_do(notification, action, concerned) {
+        wrap(out, "", &line);
+    }
+}
+
+fn reason(reason: &Reason<'_>, words: usize, out: &mut String) {
+    match reason {
+        Reason::Reply {
+            host,
+            address,
+            reply,
+        } => {
+            let address = address
+                .map(|address| format!(" [{address}]"))
+                .unwrap_or_default();
+            wrap(
+                out,
+                "    ",
+                &format!("{}{address} answered:", printable(host, 255)),
+            );
+            wrap(out, "    ", &printable(&reply.to_string(), words));
+        }
+        Reason::Local(phrase) => wrap(out, "    ", &printable(phrase, words)),
+    }
+}
+
+fn what_to_do(
+    notification: &Notification<'_>,
+    action: Action,
+    concerned: &[&RecipientReport<'_>],
+) -> Vec<String> {
+    match action {
+        Action::Failed => {
+            let mut lines = vec!["This is final: nobody will try again.".to_owned()];
+            for report in concerned {
+                let advice = advice(report.status);
+                if !lines.iter().any(|line| line == advice) {
+                    lines.push(advice.to_owned());
+                }
+            }
+            lines
+        }
+        Action::Delayed => {
+            let until = match notification.retry_until {
+                Some(until) => format!("It will be tried until {}.", date(until)),
+                None => "It will be tried further.".to_owned(),
+            };
+            vec![
+                format!("{until} You will hear again only if that fails."),
+                "You need not do anything, and need not send the message again.".to_owned(),
+            ]
+        }
+        Action::Relayed => vec![
+            "The system that took it does not confirm deliveries: you may or may not hear from it."
+                .to_owned(),
+        ],
+    }
+}
+
+/// By RFC 3463, subject and detail.
+fn advice(status: EnhancedStatus) -> &'static str {
+    match (status.subject(), status.detail()) {
+        (1, 10) => "The domain takes no mail: find out another address of the recipient.",
+        (1, 7 | 8) => "Check your own address, the one you sent from.",
+        (1, _) => "Check the address for a typing error, and send the message again.",
+        (2, 2) => "The mailbox is full: reach the recipient in another way, or send again later.",
+        (2, 3) | (3, 4) => "The message is too large: send less, or a link to what is large.",
+        (2, _) => "The mailbox cannot take mail now: reach the recipient in another way.",
+        (4, 6) => {
+            "The message went in a circle: tell the administrators of the recipient's domain."
+        }
+        (4, 7) => {
+            "The recipient's mail system could not be reached in all that time: send the \
+                   message again if it still matters."
+        }
+        (4, _) => {
+            "There is no way to the recipient's mail system: check the address, or tell the \
+                   administrators of its domain."
+        }
+        (6, _) => {
+            "The recipient's mail system cannot take a message of this form: send it as plain \
+                   text."
+        }
+        (7, _) => {
+            "The recipient's mail system refuses the message on principle. Its answer says \
+                   why; its administrators can tell more."
+        }
+        _ => {
+            "The answer above says why; the administrators of the recipient's domain can tell more."
+        }
+    }
+}
+
+fn worst(reports: &[RecipientReport<'_>]) -> Action {
+    let has = |action| reports.iter().any(|report| report.action == action);
+    match () {
+        () if has(Action::Failed) => Action::Failed,
+        () if has(Action::Delayed) => Action::Delayed,
+        () => Action::Relayed,
+    }
+}
+
+const MAX_LISTED: usize = 50;
