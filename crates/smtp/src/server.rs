@@ -24,6 +24,7 @@ mod config;
 mod content;
 mod dialogue;
 mod event;
+mod phase;
 mod replies;
 mod session;
 
@@ -31,4 +32,5 @@ pub use config::{
     Authentication, ClearTextAuthentication, Config, ConnectionSecurity, StartTls, Timeouts,
 };
 pub use event::{Abandonment, AuthenticationRequest, Event, MailRequest, Message, Output};
-pub use session::{Phase, Protocol, Session};
+pub use phase::{Phase, Protocol};
+pub use session::Session;

@@ -5,7 +5,6 @@ use crate::sasl::Credentials;
 
 /// How a client session behaves.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Config {
     /// What to call oneself in EHLO.
     pub helo_name: HeloName,
@@ -56,7 +55,6 @@ pub enum ClearTextAuthentication {
 
 /// How long the peer may take (RFC 5321 §4.5.3.2). The time runs per reply, not per read.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct Timeouts {
     /// Until the greeting (§4.5.3.2.1).
     pub greeting: Duration,

@@ -5,7 +5,6 @@ use crate::address::ReversePath;
 
 /// The parameters of MAIL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct MailParameters {
     /// `SIZE=`: how many octets the message will have (RFC 1870).
     pub size: Option<u64>,
@@ -58,7 +57,6 @@ impl fmt::Display for MailParameters {
 
 /// The parameters of RCPT: none yet; DSN (RFC 3461) brings NOTIFY and ORCPT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct RecipientParameters {}
 
 impl RecipientParameters {

@@ -5,7 +5,6 @@ use crate::sasl::Mechanism;
 
 /// What a server session does and allows. Shared by the sessions of a listener.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Config {
     /// The name in the greeting and in the reply to EHLO.
     pub hostname: Domain,
@@ -92,7 +91,6 @@ pub enum ConnectionSecurity {
 
 /// How long a client may take. A deadline is set per request and does not move with each octet.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct Timeouts {
     /// From a reply to the end of the next command (RFC 5321 §4.5.3.2.7), or of the handshake.
     pub command: Duration,

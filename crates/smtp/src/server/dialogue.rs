@@ -17,9 +17,8 @@ impl Session {
     /// Reads and carries out one command; false if there is none.
     pub(super) fn read_command(&mut self, now: Instant, input: &mut BytesMut) -> bool {
         let limit = command_limit(input);
-        let (length, line) = match self.next_line(input, limit) {
-            Some(found) => found,
-            None => return false,
+        let Some((length, line)) = self.next_line(input, limit) else {
+            return false;
         };
         let last = length == input.len();
         match line {
@@ -139,7 +138,7 @@ impl Session {
             reverse_path,
             parameters,
         });
-        self.ask(now, event, Question::Mail(Box::new(transaction)));
+        self.ask(now, event, Question::Mail(transaction));
     }
 
     fn rcpt(&mut self, now: Instant, forward_path: ForwardPath, parameters: RecipientParameters) {
