@@ -2,10 +2,10 @@
 //! Collector. These tests run inside the node's network namespace, one after the other, in the
 //! order of their names: `a_` installs, `z_` uninstalls, those between leave a working relay.
 
-mod accounts;
-mod fleet;
-mod kubernetes;
+pub(crate) mod accounts;
+pub(crate) mod fleet;
+pub(crate) mod kubernetes;
 mod operations;
 mod resources;
-mod trace;
-mod traffic;
+pub(crate) mod trace;
+pub(crate) mod traffic;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::kubernetes::{
-    MAIL, Pod, SYSTEM, apply_fixture, condition, helm, kubectl, ready_pods, wait_for_pods,
+    MAIL, Pod, SYSTEM, apply, apply_fixture, condition, helm, kubectl, ready_pods, wait_for_pods,
 };
 
 /// Label selector of the relay's pods.
@@ -27,14 +27,13 @@ pub(crate) fn installed() -> Result<Duration> {
 }
 
 fn install() -> Result<Duration> {
-    kubectl(&["create", "namespace", MAIL])?;
     // The relay's pods must fit where an administrator allows nothing special.
-    kubectl(&[
-        "label",
-        "namespace",
+    let labels = r#"{"pod-security.kubernetes.io/enforce": "restricted"}"#;
+    let metadata = format!("{{name: {MAIL}, labels: {labels}}}");
+    apply(
         MAIL,
-        "pod-security.kubernetes.io/enforce=restricted",
-    ])?;
+        &format!("{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}"),
+    )?;
     apply_fixture("peers.yaml")?;
     kubectl(&["apply", "--namespace", MAIL, "-f", "deploy/redis.yaml"])?;
     for name in [

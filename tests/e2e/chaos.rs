@@ -1,0 +1,174 @@
+//! Pods killed, deleted and stopped under load, counted exactly: lost is what was answered 250 and
+//! did not arrive, and every duplicate belongs to one kill. They run in the cluster, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
+use kurier_test::submit::Connection;
+
+use crate::cluster::accounts::{Load, account_at, queue_id};
+use crate::cluster::fleet::{MINUTE, RELAY, installed, relay_pods, set_mode};
+use crate::cluster::kubernetes::{MAIL, http, kubectl, metric, process_of, ready_pods, signal};
+use crate::cluster::trace;
+use crate::cluster::traffic::{Forward, all_arrived, completed};
+use crate::eventually::{eventually, holds};
+
+/// What a worker holds in Redis: the queue ids of its claims.
+fn claims_in_redis(worker: &str) -> Result<BTreeSet<String>> {
+    let key = format!("mr:{{{MAIL}.outbound:0}}:c:{worker}");
+    let handles = kubectl(&[
+        "exec",
+        "--namespace",
+        MAIL,
+        "deployment/redis",
+        "--",
+        "redis-cli",
+        "zrange",
+        &key,
+        "0",
+        "-1",
+    ])?;
+    Ok(handles
+        .lines()
+        .filter_map(|handle| Some(handle.split('.').next()?.to_owned()))
+        .collect())
+}
+
+fn unix_milliseconds() -> u64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[test]
+fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
+    installed()?;
+    let pods = relay_pods(3)?;
+    let (victim, leaver) = (&pods[0], &pods[1]);
+    set_mode("receiver-first", r#"{"delayMilliseconds": 400}"#)?;
+    let load = Load::start("kill", &["--messages", "1000", "--connections", "20"])?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let account = account_at(victim)?;
+    let mut open = runtime.block_on(async {
+        let mut connection = Connection::open(&account).await?;
+        connection
+            .open_data("load@example.com", "sink@receiver.example")
+            .await?;
+        anyhow::Ok(connection)
+    })?;
+    kubectl(&[
+        "delete",
+        "pod",
+        "--namespace",
+        MAIL,
+        "--wait=false",
+        &leaver.name,
+    ])?;
+    let forward = Forward::open(victim)?;
+    let (process, worker) = (process_of(victim, "kurier")?, worker_id(&forward)?);
+    eventually(
+        "the victim has 20 claims and an open DATA",
+        2 * MINUTE,
+        || {
+            let claims = metric(victim, "kurier_queue_claims", "")?;
+            let data = metric(victim, "kurier_smtp_open_transactions", r#"phase="data""#)?;
+            holds(
+                claims >= 20.0 && data >= 1.0,
+                format_args!("{claims} claims, {data} in DATA"),
+            )
+        },
+    )?;
+    // Stopped first, so that what it holds can be read before it is gone.
+    signal(process, "STOP")?;
+    let in_flight = claims_in_redis(&worker)?;
+    let killed_at = unix_milliseconds();
+    signal(process, "KILL")?;
+    runtime.block_on(open.closed());
+    println!("killed {} with {} claims", victim.name, in_flight.len());
+    ensure!(
+        in_flight.len() >= 20,
+        "killed with {} claims: it proves little",
+        in_flight.len()
+    );
+    set_mode("receiver-first", "{}")?;
+
+    let accepted = completed(&load.finish(4 * MINUTE)?, 1000)?;
+    let arrived = all_arrived("receiver-first", "kill", &accepted, 2 * MINUTE)?;
+    let mut doubled = 0;
+    let mut taken_over = BTreeMap::new();
+    for (id, attempt) in &accepted {
+        let queue_id = queue_id(attempt)?;
+        let copies = &arrived[id];
+        let held = in_flight.contains(&queue_id);
+        ensure!(
+            copies.len() == 1 || held,
+            "{id} was doubled and not in flight: {copies:?}"
+        );
+        doubled += copies.len() - 1;
+        if held {
+            let last = copies
+                .iter()
+                .map(|copy| copy.unix_milliseconds)
+                .max()
+                .unwrap_or_default();
+            let late = last.saturating_sub(killed_at);
+            ensure!(late <= 60_000, "{id} was taken over only after {late} ms");
+            taken_over.insert(id.clone(), attempt.clone());
+        }
+    }
+    println!("lost 0, doubled {doubled}, taken over {}", taken_over.len());
+    ensure!(!taken_over.is_empty(), "nothing of this load was in flight");
+    trace::each_message_is_one_trace(&accepted)?;
+    trace::taken_over_by_another_pod(&taken_over)?;
+    relay_pods(3)?;
+    Ok(())
+}
+
+fn worker_id(forward: &Forward) -> Result<String> {
+    let queue: serde_json::Value =
+        serde_json::from_str(&http("GET", &forward.address, "/v1/queue", "")?)?;
+    Ok(queue["worker"]
+        .as_str()
+        .with_context(|| format!("no worker in {queue}"))?
+        .to_owned())
+}
+
+#[test]
+fn a_stopped_collector_does_not_slow_mail() -> Result<()> {
+    installed()?;
+    let pods = relay_pods(3)?;
+    let dropped = || -> Result<f64> {
+        pods.iter()
+            .map(|pod| metric(pod, "kurier_trace_spans_dropped_total", ""))
+            .sum()
+    };
+    let collector = ready_pods("app=otel-collector")?
+        .pop()
+        .context("no Collector")?;
+    let process = process_of(&collector, "otelcol")?;
+    let mut ratios = Vec::new();
+    for pair in 0..3 {
+        let rate = |name: String| -> Result<f64> {
+            let done = Load::start(&name, &["--messages", "600"])?.finish(3 * MINUTE)?;
+            Ok(f64::from(done.summary.accepted) / done.summary.seconds)
+        };
+        let free = rate(format!("free{pair}"))?;
+        let before = dropped()?;
+        signal(process, "STOP")?;
+        let stopped = rate(format!("stopped{pair}"));
+        let counted = eventually("dropped spans are counted", MINUTE, || {
+            holds(dropped()? > before, "none was counted")
+        });
+        signal(process, "CONT")?;
+        let stopped = stopped?;
+        counted?;
+        println!("{free:.0}/s with the Collector, {stopped:.0}/s with it stopped");
+        ratios.push(stopped / free);
+    }
+    ratios.sort_by(f64::total_cmp);
+    ensure!(ratios[1] >= 0.9, "the ratios of three pairs: {ratios:?}");
+    ensure!(ready_pods(RELAY)?.len() == 3, "a relay pod is not ready");
+    Ok(())
+}
