@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use opentelemetry_sdk::error::OTelSdkResult;
 
 use super::*;
+use crate::attribute::Attribute;
 use crate::init::{Otlp, otlp_exporter};
 use crate::span::{Span, SpanName};
 use crate::tracer::{Sampling, Tracer};
@@ -187,6 +188,52 @@ fn error_of_the_first_connect_is_returned() {
     ));
 }
 
+#[test]
+fn otlp_collector_gets_what_was_recorded() {
+    let (address, requests) = grpc_collector();
+    let otlp = Otlp {
+        pod_name: Some("outbound-0".to_owned()),
+        namespace: Some("mail".to_owned()),
+        instance: Some("instance-1".to_owned()),
+        ..otlp(&address)
+    };
+    let (tracer, buffer) = tracer(BUFFER_CAPACITY);
+    let timing = Timing {
+        export_timeout: PROMPTLY,
+        ..TIMING
+    };
+    let exporting = Exporting::start(Arc::clone(&buffer), timing, move || {
+        otlp_exporter("kurier-test", &otlp, timing.export_timeout)
+    })
+    .unwrap();
+    let mut span = Span::open(&tracer, SpanName::SmtpReceive, None, None);
+    span.set(Attribute::QueueId, "01aryz6s41");
+    let trace_id = span.context().trace_id().0.to_be_bytes();
+    drop(span);
+    let counts = exporting.stop(PROMPTLY);
+    assert_eq!((counts.exported, counts.dropped()), (1, 0));
+
+    let request = requests.recv_timeout(PROMPTLY).unwrap();
+    let expected: [&[u8]; 8] = [
+        b"kurier-test",
+        b"outbound-0",
+        b"mail",
+        b"instance-1",
+        b"smtp.receive",
+        b"kurier.queue_id",
+        b"01aryz6s41",
+        &trace_id,
+    ];
+    for part in expected {
+        let found = request.windows(part.len()).any(|window| window == part);
+        assert!(
+            found,
+            "{} is not in {request:?}",
+            String::from_utf8_lossy(part)
+        );
+    }
+}
+
 /// What a stopped collector looks like from here: the kernel accepts, nobody reads.
 #[test]
 fn stopped_otlp_collector_costs_spans_and_no_time() {
@@ -207,13 +254,7 @@ fn absent_otlp_collector_costs_spans_and_no_time() {
 }
 
 fn export_to(address: &str) -> SpanCounts {
-    let otlp = Otlp {
-        endpoint: format!("http://{address}"),
-        sampling_percent: 100,
-        pod_name: None,
-        namespace: None,
-        instance: None,
-    };
+    let otlp = otlp(address);
     let (tracer, buffer) = tracer(1_000);
     let exporting = Exporting::start(Arc::clone(&buffer), TIMING, move || {
         otlp_exporter("kurier-test", &otlp, TIMING.export_timeout)
@@ -235,4 +276,67 @@ fn export_to(address: &str) -> SpanCounts {
         start.elapsed()
     );
     counts
+}
+
+fn otlp(address: &str) -> Otlp {
+    Otlp {
+        endpoint: format!("http://{address}"),
+        sampling_percent: 100,
+        pod_name: None,
+        namespace: None,
+        instance: None,
+    }
+}
+
+/// A gRPC server that answers every call with an empty message and status 0, and hands out what it
+/// was sent.
+fn grpc_collector() -> (String, mpsc::Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (received, requests) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                tokio::spawn(answer(request, respond, received.clone()));
+            }
+        });
+    });
+    (address, requests)
+}
+
+async fn answer(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<bytes::Bytes>,
+    received: mpsc::Sender<Vec<u8>>,
+) {
+    let mut body = request.into_body();
+    let mut octets = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        octets.extend_from_slice(&data);
+    }
+    let response = http::Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let mut stream = respond.send_response(response, false).unwrap();
+    stream
+        .send_data(bytes::Bytes::from_static(&[0; 5]), false)
+        .unwrap();
+    let status = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        http::HeaderValue::from_static("0"),
+    )]);
+    stream.send_trailers(status).unwrap();
+    // The test may be over.
+    let _ = received.send(octets);
 }
