@@ -17,7 +17,7 @@
 //! It does not: touch the machine's own services, keep state outside the cache and state folders, or
 //! hide a tier that could not run.
 
-//mod bench;
+mod bench;
 mod cluster;
 mod command;
 mod crds;
@@ -26,6 +26,8 @@ mod paths;
 mod process;
 mod test;
 mod tools;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -39,7 +41,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Compare messages a second, CPU and memory with a private Postfix in the same run
-    //Bench(bench::Args),
+    Bench(bench::Args),
     /// A real Kubernetes in network namespaces of this machine
     #[command(subcommand)]
     Cluster(cluster::Action),
@@ -53,13 +55,18 @@ enum Task {
     Tools,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        //Task::Bench(args) => bench::run(&args),
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Task::Bench(args) => bench::run(&args),
         Task::Cluster(action) => cluster::run(action),
         Task::Crds(args) => crds::run(&args),
         Task::Image(args) => image::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Tools => tools::run(),
+    };
+    if let Err(error) = result {
+        eprintln!("xtask: {error:#}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }

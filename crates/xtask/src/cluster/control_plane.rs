@@ -91,6 +91,9 @@ pub(super) fn start_controllers(cluster: &Cluster) -> Result<[Daemon; 2]> {
             "--allocate-node-cidrs=false".to_owned(),
             "--use-service-account-credentials".to_owned(),
             "--leader-elect=false".to_owned(),
+            // At the usual 20 requests a second its start takes five seconds.
+            "--kube-api-qps=200".to_owned(),
+            "--kube-api-burst=400".to_owned(),
             // Tests of scaling and of lost nodes should not wait for the usual 15 and 50 seconds.
             "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
             "--node-monitor-grace-period=20s".to_owned(),

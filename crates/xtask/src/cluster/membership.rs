@@ -44,6 +44,14 @@ impl Cluster {
             .collect()
     }
 
+    /// Whether anything outside the folder carries the cluster's id. Without that, and without a record,
+    /// the folder is not known to be a cluster's.
+    pub(super) fn is_anywhere(&self) -> bool {
+        !self.network_namespaces().is_empty()
+            || !cgroup::groups(self).is_empty()
+            || !self.processes().is_empty()
+    }
+
     /// Processes of the cluster, this one and what it was started by apart: a command inside the
     /// cluster's namespace may take the cluster down.
     pub(super) fn processes(&self) -> Vec<Process> {

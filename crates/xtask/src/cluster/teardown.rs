@@ -23,6 +23,7 @@ const GONE: Duration = Duration::from_secs(30);
 const CONTAINER_LOGS: &str = "/var/log/containers";
 const CNI_RESULTS: &str = "/var/lib/cni/results";
 const SHIM_SOCKETS: &str = "/run/containerd/s";
+const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";
 
 /// Takes the cluster away.
 pub(super) fn down(cluster: &Cluster) -> Result<()> {
@@ -43,9 +44,12 @@ pub(super) fn down(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Removes whatever is there, or fails naming what stays.
-pub(super) fn remove(cluster: &Cluster) -> Result<()> {
+/// Removes whatever is there, or fails naming what stays. Whether there was anything.
+pub(super) fn remove(cluster: &Cluster) -> Result<bool> {
     let record = cluster.record()?;
+    if record.is_none() && !cluster.is_anywhere() {
+        return Ok(false);
+    }
     let left = command::wait_until("the cluster is gone", GONE, || {
         kill(cluster);
         unmount(cluster);
@@ -62,17 +66,17 @@ pub(super) fn remove(cluster: &Cluster) -> Result<()> {
         );
     }
     remove_strays(cluster);
-    if let Some(record) = record {
-        for (path, before) in &record.sysctls {
-            if fs::read_to_string(path).is_ok_and(|now| now != *before) {
-                fs::write(path, before)
-                    .with_context(|| format!("cannot restore {}", path.display()))?;
-            }
+    for (path, before) in record.unwrap_or_default().sysctls {
+        if fs::read_to_string(&path).is_ok_and(|now| now != before) {
+            fs::write(&path, before)
+                .with_context(|| format!("cannot restore {}", path.display()))?;
         }
-        let dir = cluster.dir();
+    }
+    let dir = cluster.dir();
+    if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn kill(cluster: &Cluster) {
@@ -93,6 +97,14 @@ fn unmount(cluster: &Cluster) {
     }
 }
 
+/// Of those that are made there, the ones that may go once they are empty, each before its parent.
+const EMPTIED: [&str; 4] = [
+    SHIM_SOCKETS,
+    "/run/containerd",
+    DEVICE_PLUGINS,
+    "/var/lib/kubelet",
+];
+
 /// Files that parts leave outside the cluster's folder. They name it, or nobody listens on them.
 fn remove_strays(cluster: &Cluster) {
     for name in entries(CONTAINER_LOGS) {
@@ -106,12 +118,18 @@ fn remove_strays(cluster: &Cluster) {
         let _ = fs::remove_file(Path::new(CNI_RESULTS).join(name));
     }
     let bound = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    for socket in entries(SHIM_SOCKETS).map(|name| PathBuf::from(SHIM_SOCKETS).join(name)) {
-        if !bound
-            .lines()
-            .any(|line| line.ends_with(&*socket.to_string_lossy()))
-        {
-            let _ = fs::remove_file(socket);
+    for folder in [SHIM_SOCKETS, DEVICE_PLUGINS] {
+        for socket in entries(folder).map(|name| PathBuf::from(folder).join(name)) {
+            if !bound
+                .lines()
+                .any(|line| line.ends_with(&*socket.to_string_lossy()))
+            {
+                let _ = fs::remove_file(socket);
+            }
         }
+    }
+    for folder in EMPTIED {
+        // Another cluster, or the machine's own, may be using it.
+        let _ = fs::remove_dir(folder);
     }
 }
