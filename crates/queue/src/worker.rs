@@ -213,22 +213,38 @@ impl Worker {
         self.shared.queue.counts().await
     }
 
+    /// Writes the limits of sites into the queue, unless newer ones are there.
+    ///
+    /// # Errors
+    /// As the back end says; it may be repeated.
+    pub async fn set_limits(
+        &self,
+        limits: &crate::operation::Limits,
+    ) -> Result<(), crate::QueueError> {
+        self.shared.queue.set_limits(limits).await
+    }
+
     /// Claims nothing more, waits until every outcome is confirmed and every commit answered, at
     /// most for `within`, and ends the worker. Returns whether nothing was left.
     pub async fn drain(&self, within: Duration) -> bool {
         self.shared.inbox.close();
-        // What was claimed and never picked up goes back by being dropped. Whoever is in
-        // `Worker::work` has the lock, and gets to see it.
-        if let Ok(mut work) = self.work.try_lock() {
-            while work.try_recv().is_ok() {}
-        }
-        let drained = tokio::time::timeout(within, self.shared.ledger.emptied())
-            .await
-            .is_ok();
+        let drained = tokio::time::timeout(within, async {
+            tokio::select! {
+                () = self.shared.ledger.emptied() => {}
+                () = self.drop_work() => {}
+            }
+        });
+        let drained = drained.await.is_ok();
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         drained
+    }
+
+    /// What was claimed and is picked up by nobody goes back by being dropped.
+    async fn drop_work(&self) {
+        let mut work = self.work.lock().await;
+        while work.recv().await.is_some() {}
     }
 }
 

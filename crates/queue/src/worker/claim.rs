@@ -2,7 +2,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -155,15 +154,15 @@ pub enum RecordUnavailable {
 }
 
 /// What became of a task in one attempt. Recipients are named by their index in the task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outcome {
     /// The next hop answered 2yz to the final dot.
     pub delivered: Vec<u16>,
     pub failed: Vec<u16>,
     /// How many recipients the task has.
     pub recipients: u16,
-    /// When and with what notes the others are to be tried again; `None` when there are none.
-    pub deferred: Option<(Duration, Bytes)>,
+    /// What becomes of the others.
+    pub rest: Rest,
     /// Tells the sender about `failed`; enqueued in the same step.
     pub notification: Option<NewMessage>,
 }
@@ -231,7 +230,10 @@ impl Claim {
     /// Whether an attempt may be started with it: the lease is fresh and the claim's deadline has
     /// not passed. It says nothing about the last octet.
     pub fn may_start(&self) -> bool {
-        self.is_held(None)
+        match self.begun_at() {
+            Some(Ok(sent)) => self.is_held(Some(sent)),
+            _ => self.is_held(None),
+        }
     }
 
     /// The dot check. `Some(true)`: the last octet may be written now, and not later; `Some(false)`:
@@ -284,18 +286,12 @@ impl Claim {
                 .ledger
                 .delivered(self.serial, self.shared.settings.clock.now());
         }
-        let rest = outcome
-            .deferred
-            .map_or(Rest::None, |(due_in, notes)| Rest::Deferred {
-                due_in,
-                notes,
-            });
         self.hand_over(Settlement {
             handle: self.handle.clone(),
             delivered: outcome.delivered,
             failed: outcome.failed,
             recipients: outcome.recipients,
-            rest,
+            rest: outcome.rest,
             notification: outcome.notification,
         });
     }

@@ -1,0 +1,617 @@
+use std::sync::Arc;
+
+use queue::operation::Rest;
+use queue::record::{Form, Record};
+use queue::worker::{Claim, Grant, Outcome, RecordUnavailable};
+use smtp::client::{FailureCause, Finished, Phase, RecipientOutcome, Transaction};
+use smtp::{Content, ForwardPath, ReversePath};
+use telemetry::{Attribute, Span, SpanName, TraceContext, span};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Failure, Hosts};
+use super::connection::{Connection, Transacted};
+use super::disposition::{Disposition, Event, Scope, verdict};
+use super::report::{Said, Told, report};
+use super::{Inner, Settings};
+use crate::routing::Target;
+
+/// Works off a grant: one task after the other, over one connection as long as it lasts.
+pub(super) async fn run(inner: &Arc<Inner>, mut grant: Grant) {
+    let settings = inner.settings();
+    let fenced = grant.fenced();
+    let mut agent = Agent {
+        inner,
+        settings: &settings,
+        fenced: &fenced,
+        connection: None,
+    };
+    while let Some(claim) = grant.take() {
+        // Dropped, it goes back.
+        if inner.draining.is_cancelled() || fenced.is_cancelled() || !claim.may_start() {
+            continue;
+        }
+        agent.attempt(&mut grant, claim).await;
+    }
+    agent.leave();
+}
+
+/// Settles a task whose message has outlived its lifetime where it waited.
+pub(super) async fn expire(inner: &Arc<Inner>, claim: Claim) {
+    let settings = inner.settings();
+    if let Some((claim, load)) = load(inner, &settings, claim).await {
+        load.expire(inner, &settings, claim);
+    }
+}
+
+struct Agent<'a> {
+    inner: &'a Arc<Inner>,
+    settings: &'a Settings,
+    fenced: &'a CancellationToken,
+    /// What the task before left, and where it leads.
+    connection: Option<(Target, Connection)>,
+}
+
+/// A task's message, ready to be sent.
+struct Load {
+    record: Arc<Record>,
+    ordinal: usize,
+    reverse_path: ReversePath,
+    /// Recipients without an outcome, by their index.
+    open: Vec<(u16, ForwardPath)>,
+    content: Content,
+    trace: Option<TraceContext>,
+}
+
+/// Fetches what belongs to `claim`. What nobody can deliver is settled, or put off, here.
+async fn load(inner: &Inner, settings: &Settings, mut claim: Claim) -> Option<(Claim, Load)> {
+    let queue_id = claim.handle().task.message;
+    let record = match claim.record().await {
+        Ok(record) => record,
+        Err(RecordUnavailable::Missing) => {
+            tracing::error!(%queue_id, "a task has no message; it ends");
+            claim.settle(Outcome {
+                delivered: Vec::new(),
+                failed: Vec::new(),
+                recipients: 0,
+                rest: Rest::None,
+                notification: None,
+            });
+            return None;
+        }
+        Err(RecordUnavailable::Undecodable(error)) => {
+            put_off(settings, claim, &error.to_string());
+            return None;
+        }
+        // Dropped, it goes back.
+        Err(error) => {
+            tracing::debug!(%queue_id, %error, "a task cannot be attempted");
+            return None;
+        }
+    };
+    match Load::new(&record, &claim) {
+        Ok(load) => Some((claim, load)),
+        Err(Unusable::Task(why)) => {
+            put_off(settings, claim, why);
+            None
+        }
+        Err(Unusable::Content(why)) => {
+            let verdict = verdict(Event::Malformed, true);
+            let open = open_recipients(&record, &claim);
+            let said = Arc::new(Said::Words(why));
+            let told = open
+                .map(|(recipient, _)| Told::new(recipient, verdict, &said))
+                .collect();
+            report(inner, settings, claim, &record, told, false, None);
+            None
+        }
+    }
+}
+
+/// A record that this program cannot read is nothing it may decide about: it stays, for somebody
+/// who can, and is looked at again from time to time.
+fn put_off(settings: &Settings, claim: Claim, why: &str) {
+    tracing::error!(
+        queue_id = %claim.handle().task.message,
+        error = why,
+        "a queued message cannot be read; it is kept"
+    );
+    let notes = claim.state().notes.clone();
+    claim.settle(Outcome {
+        delivered: Vec::new(),
+        failed: Vec::new(),
+        recipients: u16::MAX,
+        rest: Rest::Deferred {
+            due_in: settings.retry.max,
+            notes,
+        },
+        notification: None,
+    });
+}
+
+enum Unusable {
+    Task(&'static str),
+    Content(String),
+}
+
+fn open_recipients<'r>(
+    record: &'r Record,
+    claim: &'r Claim,
+) -> impl Iterator<Item = (u16, &'r str)> {
+    let task = record
+        .header
+        .tasks
+        .get(usize::from(claim.handle().task.ordinal));
+    let recipients = task.into_iter().flat_map(|task| &task.recipients);
+    let is_open = |index: u16| {
+        claim
+            .state()
+            .resolved
+            .iter()
+            .all(|(known, _)| *known != index)
+    };
+    (0..)
+        .zip(recipients.map(|recipient| recipient.address.as_str()))
+        .filter(move |(index, _)| is_open(*index))
+}
+
+impl Load {
+    fn new(record: &Arc<Record>, claim: &Claim) -> Result<Self, Unusable> {
+        let header = &record.header;
+        let ordinal = usize::from(claim.handle().task.ordinal);
+        if header.tasks.get(ordinal).is_none() {
+            return Err(Unusable::Task("its record does not have the task"));
+        }
+        let reverse_path = ReversePath::parse(&format!("<{}>", header.reverse_path))
+            .map_err(|_| Unusable::Task("its reverse-path is malformed"))?;
+        let open = open_recipients(record, claim)
+            .map(|(index, address)| {
+                ForwardPath::parse(&format!("<{address}>"))
+                    .map(|path| (index, path))
+                    .map_err(|_| Unusable::Task("a recipient is malformed"))
+            })
+            .collect::<Result<_, _>>()?;
+        let content = match header.body.form {
+            Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
+            Form::Raw => Content::from_raw(&record.content.concat()),
+        }
+        .map_err(|error| Unusable::Content(error.to_string()))?;
+        let trace = header
+            .trace
+            .as_deref()
+            .and_then(TraceContext::from_traceparent);
+        Ok(Self {
+            record: Arc::clone(record),
+            ordinal,
+            reverse_path,
+            open,
+            content,
+            trace,
+        })
+    }
+
+    /// The domain of the recipients, or their address literal.
+    fn domain(&self) -> String {
+        let mailbox = self.open.iter().find_map(|(_, path)| path.mailbox());
+        mailbox
+            .map(|mailbox| mailbox.host().to_string())
+            .unwrap_or_default()
+    }
+
+    fn expire(self, inner: &Inner, settings: &Settings, claim: Claim) {
+        let verdict = verdict(Event::Expired, true);
+        let notes = super::notes::Notes::read(&claim.state().notes);
+        let told = self.open.iter().map(|(recipient, _)| {
+            let said = match notes.answer(*recipient) {
+                Some(answer) => Said::Noted(answer.clone()),
+                None => Said::Words("it could not be attempted in time".to_owned()),
+            };
+            Told::new(*recipient, verdict, &Arc::new(said))
+        });
+        let told = told.collect();
+        report(
+            inner,
+            settings,
+            claim,
+            &self.record,
+            told,
+            false,
+            self.trace,
+        );
+    }
+}
+
+impl Agent<'_> {
+    async fn attempt(&mut self, grant: &mut Grant, claim: Claim) {
+        let Some((mut claim, mut load)) = load(self.inner, self.settings, claim).await else {
+            return;
+        };
+        if claim.expires_in().is_zero() {
+            return load.expire(self.inner, self.settings, claim);
+        }
+        let domain = load.domain();
+        let target = self.settings.routes.resolve(&grant.queue.route, &domain);
+        let mut hosts = Hosts::new(self.inner, self.settings, &target);
+        let mut told = Vec::with_capacity(load.open.len());
+        let mut open = std::mem::take(&mut load.open);
+        let mut last_attempt = load.trace;
+        let mut withheld = false;
+        while !open.is_empty() {
+            let rest = open.split_off(open.len().min(self.settings.recipients_per_transaction));
+            let batch = std::mem::replace(&mut open, rest);
+            let mut span = self.span(&claim, &load, &grant.queue.route, &domain, batch.len());
+            last_attempt = Some(span.context());
+            let (connection, is_reused) = match self.connection(&target, &mut hosts).await {
+                Ok(connection) => connection,
+                Err((failure, verdict)) => {
+                    note_failure(&mut span, &failure);
+                    let said = Arc::new(Said::Failure(failure));
+                    let all = batch.iter().chain(&open);
+                    told.extend(all.map(|(index, _)| Told::new(*index, verdict, &said)));
+                    open.clear();
+                    break;
+                }
+            };
+            note_peer(&mut span, &connection);
+            grant.begin(&mut claim);
+            let step = Step {
+                hosts: &mut hosts,
+                target: &target,
+                span,
+                is_reused,
+            };
+            match self
+                .transact(step, connection, &claim, &load, batch, &mut told)
+                .await
+            {
+                Some(again) => open.splice(..0, again).for_each(drop),
+                None => {
+                    withheld = true;
+                    break;
+                }
+            }
+        }
+        if withheld && told.is_empty() {
+            // Nothing has happened that anybody need know of: the claim goes back.
+            return;
+        }
+        let record = &load.record;
+        report(
+            self.inner,
+            self.settings,
+            claim,
+            record,
+            told,
+            withheld,
+            last_attempt,
+        );
+    }
+
+    /// Sends the message to `batch`. Returns who is to be tried again at once, or `None` when the
+    /// claim is not certain any more.
+    async fn transact(
+        &mut self,
+        mut step: Step<'_, '_>,
+        mut connection: Connection,
+        claim: &Claim,
+        load: &Load,
+        batch: Vec<(u16, ForwardPath)>,
+        told: &mut Vec<Told>,
+    ) -> Option<Vec<(u16, ForwardPath)>> {
+        self.inner.metrics.transactions.inc();
+        let transaction = Transaction {
+            reverse_path: load.reverse_path.clone(),
+            recipients: batch.iter().map(|(_, path)| path.clone()).collect(),
+            content: load.content.clone(),
+        };
+        match connection.transact(transaction, claim, self.fenced).await {
+            Transacted::Finished(Finished { recipients }) => {
+                let again = tell(&connection, batch, recipients, &mut step.span, told);
+                let may_go_on = connection.is_ready()
+                    && connection.sent() < self.settings.messages_per_connection;
+                if may_go_on {
+                    self.connection = Some((step.target.clone(), connection));
+                } else {
+                    tokio::spawn(connection.quit());
+                }
+                Some(again)
+            }
+            Transacted::Failed(failure) => {
+                Some(self.session_failed(step, &connection, failure, batch, told))
+            }
+            Transacted::Withheld => {
+                self.inner.metrics.withheld.inc();
+                step.span
+                    .fail("the claim was not certain any more, the message was withheld");
+                None
+            }
+        }
+    }
+
+    /// The session ended in the transaction. Who was answered before stays answered; for the
+    /// others it depends on how far the failure reaches.
+    fn session_failed(
+        &self,
+        mut step: Step<'_, '_>,
+        connection: &Connection,
+        mut failure: smtp::client::Failure,
+        batch: Vec<(u16, ForwardPath)>,
+        told: &mut Vec<Told>,
+    ) -> Vec<(u16, ForwardPath)> {
+        let host: Arc<str> = connection.host().to_string().into();
+        let outcomes = std::mem::take(&mut failure.recipients);
+        let mut outcomes = outcomes
+            .into_iter()
+            .chain(std::iter::repeat(RecipientOutcome::Undecided));
+        let mut undecided = Vec::new();
+        for (index, path) in batch {
+            match outcomes.next() {
+                Some(RecipientOutcome::Refused { phase, reply }) => {
+                    let verdict = verdict(
+                        Event::Reply {
+                            phase,
+                            reply: &reply,
+                        },
+                        true,
+                    );
+                    // A peer that is full and then goes away: they are tried with the others.
+                    if verdict.scope == Scope::Recipient {
+                        let said = Arc::new(Said::Reply {
+                            reply,
+                            host: Arc::clone(&host),
+                        });
+                        told.push(Told::new(index, verdict, &said));
+                    } else {
+                        undecided.push((index, path));
+                    }
+                }
+                _ => undecided.push((index, path)),
+            }
+        }
+        // It had been closed, or was being closed, before the transaction began: a peer may end
+        // an idle connection whenever it likes, and that says nothing about the mail.
+        let was_stale = step.is_reused
+            && matches!(failure.phase, Phase::Idle | Phase::Rset | Phase::Mail)
+            && match &failure.cause {
+                FailureCause::Closed => true,
+                FailureCause::Refused(reply) => {
+                    reply.code() == smtp::ReplyCode::SERVICE_NOT_AVAILABLE
+                }
+                _ => false,
+            };
+        let failure = Arc::new(Failure::session(
+            connection.host(),
+            connection.address(),
+            failure,
+        ));
+        note_failure(&mut step.span, &failure);
+        if was_stale {
+            return undecided;
+        }
+        let verdict = failure.verdict(true);
+        if verdict.scope == Scope::Host {
+            let is_about_host = failure.reply().is_some();
+            step.hosts
+                .gave_up(connection.address(), &failure, is_about_host);
+            return undecided;
+        }
+        let said = Arc::new(Said::Failure(failure));
+        told.extend(
+            undecided
+                .into_iter()
+                .map(|(index, _)| Told::new(index, verdict, &said)),
+        );
+        Vec::new()
+    }
+
+    /// The connection of the task before, one out of the pool, or a new one; and whether it has
+    /// been used.
+    async fn connection(
+        &mut self,
+        target: &Target,
+        hosts: &mut Hosts<'_>,
+    ) -> Result<(Connection, bool), (Arc<Failure>, super::disposition::Verdict)> {
+        if let Some((to, connection)) = self.connection.take() {
+            if to == *target {
+                return Ok((connection, true));
+            }
+            self.keep(&to, connection);
+        }
+        let pool = &self.inner.pool;
+        let pooled = pool
+            .key(target, self.settings)
+            .and_then(|key| pool.take(&key));
+        if let Some(connection) = pooled.filter(|connection| hosts.may_use(connection.address())) {
+            return Ok((connection, true));
+        }
+        hosts.connect().await.map(|connection| (connection, false))
+    }
+
+    fn leave(&mut self) {
+        if let Some((target, connection)) = self.connection.take() {
+            self.keep(&target, connection);
+        }
+    }
+
+    fn keep(&self, target: &Target, connection: Connection) {
+        let pool = &self.inner.pool;
+        let left = match pool.key(target, self.settings) {
+            Some(key) => pool.put(key, connection),
+            None => Some(connection),
+        };
+        if let Some(connection) = left {
+            tokio::spawn(connection.quit());
+        }
+    }
+
+    fn span(
+        &self,
+        claim: &Claim,
+        load: &Load,
+        route: &str,
+        domain: &str,
+        recipients: usize,
+    ) -> Span {
+        let mut span = span::start(SpanName::SmtpDeliver, load.trace.as_ref());
+        if span.is_recording() {
+            span.set(Attribute::MessagingSystem, "kurier");
+            span.set(Attribute::MessagingOperation, "send");
+            span.set(Attribute::MessagingDestination, domain);
+            span.set(
+                Attribute::QueueId,
+                format_args!("{}", claim.handle().task.message),
+            );
+            span.set(Attribute::Attempt, claim.state().attempts.saturating_add(1));
+            span.set(Attribute::RecipientCount, recipients);
+            span.set(Attribute::RelayPod, &self.settings.pod);
+            span.set(Attribute::Route, route);
+            if let Some(task) = load.record.header.tasks.get(load.ordinal) {
+                span.set(Attribute::Tenant, &task.queue.tenant);
+            }
+        }
+        span
+    }
+}
+
+/// One transaction's surroundings.
+struct Step<'h, 'a> {
+    hosts: &'h mut Hosts<'a>,
+    target: &'h Target,
+    span: Span,
+    is_reused: bool,
+}
+
+/// Notes what each recipient was answered; returns those the transaction had no room for.
+fn tell(
+    connection: &Connection,
+    batch: Vec<(u16, ForwardPath)>,
+    outcomes: Vec<RecipientOutcome>,
+    span: &mut Span,
+    told: &mut Vec<Told>,
+) -> Vec<(u16, ForwardPath)> {
+    let host: Arc<str> = connection.host().to_string().into();
+    let before = told.len();
+    let mut no_room = Vec::new();
+    for ((index, path), outcome) in batch.into_iter().zip(outcomes) {
+        let (verdict, said) = match outcome {
+            RecipientOutcome::Accepted(reply) => {
+                let event = Event::Reply {
+                    phase: Phase::FinalDot,
+                    reply: &reply,
+                };
+                (
+                    verdict(event, true),
+                    Said::Reply {
+                        reply,
+                        host: Arc::clone(&host),
+                    },
+                )
+            }
+            RecipientOutcome::Refused { phase, reply } => {
+                let verdict = verdict(
+                    Event::Reply {
+                        phase,
+                        reply: &reply,
+                    },
+                    true,
+                );
+                let said = Said::Reply {
+                    reply,
+                    host: Arc::clone(&host),
+                };
+                if phase == Phase::Rcpt && verdict.scope == Scope::Transaction {
+                    no_room.push((Told::new(index, verdict, &Arc::new(said)), path));
+                    continue;
+                }
+                (verdict, said)
+            }
+            RecipientOutcome::Unsendable(unsendable) => {
+                let words = Said::Words(unsendable.to_string());
+                (verdict(Event::Unsendable(unsendable), true), words)
+            }
+            // A finished transaction has decided all; a later version may know more outcomes.
+            _ => {
+                let event = Event::Session {
+                    phase: Phase::Idle,
+                    cause: &FailureCause::Closed,
+                };
+                (
+                    verdict(event, true),
+                    Said::Words("nothing was said about it".to_owned()),
+                )
+            }
+        };
+        told.push(Told::new(index, verdict, &Arc::new(said)));
+    }
+    // RFC 5321 §4.5.3.1.10: the rest goes at once in another transaction, as long as each of them
+    // takes somebody; a peer that has no room for anyone is just busy.
+    if told.len() == before {
+        told.extend(no_room.drain(..).map(|(told, _)| told));
+    }
+    if let Some(first) = told.get(before) {
+        note_answer(span, first);
+    }
+    no_room
+        .into_iter()
+        .map(|(told, path)| (told.recipient, path))
+        .collect()
+}
+
+fn note_peer(span: &mut Span, connection: &Connection) {
+    if !span.is_recording() {
+        return;
+    }
+    span.set(
+        Attribute::ServerAddress,
+        format_args!("{}", connection.host()),
+    );
+    span.set(Attribute::ServerPort, connection.address().port());
+    span.set(
+        Attribute::NetworkPeerAddress,
+        format_args!("{}", connection.address().ip()),
+    );
+    span.set(Attribute::NetworkPeerPort, connection.address().port());
+    if let Some((version, cipher)) = connection.tls() {
+        span.set(Attribute::TlsProtocolName, "tls");
+        span.set(Attribute::TlsProtocolVersion, version);
+        span.set(Attribute::TlsCipher, cipher);
+    }
+}
+
+fn note_answer(span: &mut Span, told: &Told) {
+    if !span.is_recording() {
+        return;
+    }
+    span.set(
+        Attribute::EnhancedStatus,
+        format_args!("{}", told.verdict.status),
+    );
+    span.set(Attribute::Disposition, told.verdict.disposition.as_str());
+    if let Some(reply) = told.said.reply() {
+        span.set(Attribute::ReplyCode, reply.code().value());
+        span.set(Attribute::ReplyText, format_args!("{reply}"));
+    }
+    if told.verdict.disposition != Disposition::Delivered {
+        span.fail(format_args!("{}", told.said));
+    }
+}
+
+fn note_failure(span: &mut Span, failure: &Failure) {
+    if !span.is_recording() {
+        return;
+    }
+    if let Some(host) = failure.host() {
+        span.set(Attribute::ServerAddress, host);
+    }
+    if let Some(address) = failure.address() {
+        span.set(
+            Attribute::NetworkPeerAddress,
+            format_args!("{}", address.ip()),
+        );
+        span.set(Attribute::NetworkPeerPort, address.port());
+    }
+    if let Some(reply) = failure.reply() {
+        span.set(Attribute::ReplyCode, reply.code().value());
+    }
+    span.set(Attribute::ErrorType, failure.error_type());
+    span.fail(format_args!("{failure}"));
+}

@@ -1,0 +1,188 @@
+use jiff::Timestamp;
+use message::dsn::{Action, Notification, Reason, RecipientReport};
+use queue::id::{MessageId, QueueId};
+use queue::record::{Body, Form, Header, NewMessage, Recipient, Record, Task};
+use queue::worker::Claim;
+use sha2::{Digest, Sha256};
+use smtp::{Content, Mailbox, Reply};
+use telemetry::TraceContext;
+
+use super::Settings;
+use super::disposition::Disposition;
+use super::notes::Notes;
+use super::report::{Said, Told};
+
+/// The message that tells the sender whom of `told` its message failed for; `None` when there is
+/// nobody to be told (RFC 5321 §6.1) or nothing to tell.
+pub(super) fn notification(
+    settings: &Settings,
+    claim: &Claim,
+    record: &Record,
+    told: &[Told],
+    trace: Option<TraceContext>,
+) -> Option<NewMessage> {
+    let header = &record.header;
+    let sender = Mailbox::parse(&header.reverse_path).ok()?;
+    let task = header.tasks.get(usize::from(claim.handle().task.ordinal))?;
+    let failed = told
+        .iter()
+        .filter(|told| told.verdict.disposition == Disposition::Failed);
+    let failed: Vec<Failed<'_>> = failed
+        .filter_map(|told| {
+            let recipient = task.recipients.get(usize::from(told.recipient))?;
+            Some(Failed {
+                mailbox: Mailbox::parse(&recipient.address).ok()?,
+                words: Words::of(&told.said),
+                told,
+            })
+        })
+        .collect();
+    if failed.is_empty() {
+        return None;
+    }
+    let now = Timestamp::now();
+    let last_attempt = last_attempt(claim, now, &failed);
+    let reports: Vec<RecipientReport<'_>> = failed
+        .iter()
+        .map(|failed| RecipientReport {
+            recipient: &failed.mailbox,
+            action: Action::Failed,
+            status: failed.told.verdict.status,
+            reason: failed.words.reason(&failed.told.said),
+            last_attempt,
+        })
+        .collect();
+    let id = derived_id(claim, &failed);
+    let original = match header.body.form {
+        Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
+        Form::Raw => Content::from_raw(&record.content.concat()),
+    };
+    let content = Notification {
+        to: &sender,
+        reporting_mta: &settings.hostname,
+        id: &id.to_string(),
+        original_id: &claim.handle().task.message.to_string(),
+        arrival: timestamp(header.received_unix_ms),
+        retry_until: None,
+        now,
+        recipients: &reports,
+        // Of content that cannot be sent nothing is returned.
+        original: &original.unwrap_or_default(),
+    }
+    .to_content();
+    let tenant = header.tenant.clone();
+    let queue = QueueId {
+        tenant: tenant.clone(),
+        class: String::new(),
+        egress: String::new(),
+        route: settings.routes.route(&sender.host().to_string()),
+    };
+    Some(NewMessage {
+        id,
+        header: Header {
+            reverse_path: String::new(),
+            tenant,
+            received_unix_ms: u64::try_from(now.as_millisecond()).unwrap_or(0),
+            lifetime_ms: header.lifetime_ms,
+            trace: trace.map(|trace| trace.to_traceparent()),
+            accepted_by: settings.pod.clone(),
+            tasks: vec![Task {
+                queue,
+                recipients: vec![Recipient {
+                    address: sender.to_string(),
+                }],
+            }],
+            body: describe(&content),
+        },
+        content: content.into_chunks(),
+    })
+}
+
+struct Failed<'a> {
+    mailbox: Mailbox,
+    words: Words,
+    told: &'a Told,
+}
+
+/// What was said, as a notification quotes it.
+enum Words {
+    /// In [`Said`] itself.
+    Reply,
+    /// Noted by an earlier attempt.
+    Noted(Reply),
+    Local(String),
+}
+
+impl Words {
+    fn of(said: &Said) -> Self {
+        match said {
+            Said::Noted(answer) if answer.is_reply => match answer.text.parse() {
+                Ok(reply) => Self::Noted(reply),
+                Err(_) => Self::Local(answer.text.clone()),
+            },
+            said if said.reply().is_some() && said.host().is_some() => Self::Reply,
+            said => Self::Local(said.to_string()),
+        }
+    }
+
+    fn reason<'a>(&'a self, said: &'a Said) -> Reason<'a> {
+        let quote = |reply: &'a Reply| Reason::Reply {
+            host: said.host().unwrap_or("unknown"),
+            address: said.address(),
+            reply,
+        };
+        match (self, said.reply()) {
+            (Self::Noted(reply), _) | (Self::Reply, Some(reply)) => quote(reply),
+            (Self::Local(words), _) => Reason::Local(words),
+            (Self::Reply, None) => Reason::Local("unknown"),
+        }
+    }
+}
+
+/// Now, unless what was said is of an earlier attempt; and none where there was none.
+fn last_attempt(claim: &Claim, now: Timestamp, failed: &[Failed<'_>]) -> Option<Timestamp> {
+    let is_of_now =
+        |failed: &Failed<'_>| matches!(*failed.told.said, Said::Reply { .. } | Said::Failure(_));
+    if failed.iter().any(is_of_now) {
+        return Some(now);
+    }
+    let last_ms = Notes::read(&claim.state().notes).last_ms;
+    (last_ms > 0).then(|| timestamp(last_ms))
+}
+
+/// The same for every attempt to settle the same outcome, so that a repetition can be told from
+/// another notification: by its message, its task, which attempt it was and for whom.
+fn derived_id(claim: &Claim, failed: &[Failed<'_>]) -> MessageId {
+    let task = claim.handle().task;
+    let mut hash = Sha256::new();
+    hash.update(task.message.octets());
+    hash.update(task.ordinal.to_be_bytes());
+    hash.update(claim.state().attempts.to_be_bytes());
+    for failed in failed {
+        hash.update(failed.told.recipient.to_be_bytes());
+    }
+    let digest = hash.finalize();
+    let mut octets = [0; 10];
+    octets.copy_from_slice(&digest[..10]);
+    MessageId::new(task.message.unix_ms(), octets)
+}
+
+fn describe(content: &Content) -> Body {
+    let mut hash = Sha256::new();
+    content.raw_slices().for_each(|slice| hash.update(slice));
+    let digest = hash.finalize();
+    Body {
+        form: Form::DotStuffed,
+        stored: content.stuffed_len(),
+        size: content.raw_len(),
+        sha256: digest.iter().map(|octet| format!("{octet:02x}")).collect(),
+        eight_bit: content.has_8bit(),
+    }
+}
+
+fn timestamp(unix_ms: u64) -> Timestamp {
+    i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,358 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use queue::operation::Rest;
+use queue::record::Record;
+use queue::worker::{self, Claim};
+use smtp::{EnhancedStatus, Reply};
+use telemetry::{Attribute, SpanName, TraceContext, span};
+
+use super::connect::Failure;
+use super::disposition::{Disposition, Verdict};
+use super::notes::{Answer, Notes};
+use super::notification::notification;
+use super::outcome::OutcomeLabel;
+use super::{Inner, Outcome, OutcomeKind, Settings};
+
+/// What became of one recipient in an attempt.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) recipient: u16,
+    pub(super) verdict: Verdict,
+    pub(super) said: Arc<Said>,
+}
+
+impl Told {
+    pub(super) fn new(recipient: u16, verdict: Verdict, said: &Arc<Said>) -> Self {
+        Self {
+            recipient,
+            verdict,
+            said: Arc::clone(said),
+        }
+    }
+}
+
+/// Why, in whose words.
+#[derive(Debug)]
+pub(super) enum Said {
+    Reply {
+        reply: Reply,
+        host: Arc<str>,
+    },
+    Failure(Arc<Failure>),
+    /// What an earlier attempt noted.
+    Noted(Answer),
+    Words(String),
+}
+
+impl Said {
+    pub(super) fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Reply { reply, .. } => Some(reply),
+            Self::Failure(failure) => failure.reply(),
+            Self::Noted(_) | Self::Words(_) => None,
+        }
+    }
+
+    pub(super) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Reply { host, .. } => Some(host),
+            Self::Failure(failure) => failure.host(),
+            Self::Noted(answer) => answer.host.as_deref(),
+            Self::Words(_) => None,
+        }
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Failure(failure) => failure.address().map(|address| address.ip()),
+            _ => None,
+        }
+    }
+
+    fn is_reply(&self) -> bool {
+        match self {
+            Self::Noted(answer) => answer.is_reply,
+            other => other.reply().is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reply { reply, .. } => reply.fmt(f),
+            Self::Failure(failure) => failure.fmt(f),
+            Self::Noted(answer) => f.write_str(&answer.text),
+            Self::Words(words) => f.write_str(words),
+        }
+    }
+}
+
+/// Settles a task with what its recipients were told, and says so to whoever watches. `give_back`
+/// are the recipients that nothing can be said about to go back, and be due, at once.
+pub(super) fn report(
+    inner: &Inner,
+    settings: &Settings,
+    claim: Claim,
+    record: &Record,
+    mut told: Vec<Told>,
+    give_back: bool,
+    parent: Option<TraceContext>,
+) {
+    let expires_in = claim.expires_in();
+    // A deferral of what has expired meanwhile is its failure (RFC 3463 §3.5).
+    let expired: Vec<u16> = told
+        .iter_mut()
+        .filter(|told| is_at_its_end(told, expires_in))
+        .map(|told| {
+            told.verdict.disposition = Disposition::Failed;
+            told.verdict.status = EnhancedStatus::transient(4, 7);
+            told.recipient
+        })
+        .collect();
+    let of = |disposition: Disposition| -> Vec<u16> {
+        let told = told
+            .iter()
+            .filter(|told| told.verdict.disposition == disposition);
+        told.map(|told| told.recipient).collect()
+    };
+    let (delivered, failed) = (of(Disposition::Delivered), of(Disposition::Failed));
+    let mut pause = Duration::ZERO;
+    let rest = if give_back {
+        Rest::GivenBack
+    } else if told
+        .iter()
+        .any(|told| told.verdict.disposition == Disposition::Deferred)
+    {
+        pause = settings
+            .retry
+            .pause(claim.state().attempts, expires_in, spread());
+        Rest::Deferred {
+            due_in: pause,
+            notes: notes(&claim, &told).write(),
+        }
+    } else {
+        Rest::None
+    };
+    let context = finish_span(settings, record, &claim, parent, &delivered, &failed);
+    let notification = if failed.is_empty() {
+        None
+    } else {
+        notification(settings, &claim, record, &told, context)
+    };
+    let reporter = Reporter {
+        inner,
+        claim: &claim,
+        record,
+        pause,
+        expired: &expired,
+        trace: context.or(parent),
+    };
+    told.iter().for_each(|told| reporter.tell(told));
+    if let Some(notification) = &notification {
+        inner.metrics.notifications.inc();
+        let notified = || OutcomeKind::Notified {
+            notification: notification.id,
+        };
+        for told in told
+            .iter()
+            .filter(|told| told.verdict.disposition == Disposition::Failed)
+        {
+            reporter.announce(told, notified());
+        }
+    }
+    let ordinal = usize::from(claim.handle().task.ordinal);
+    let recipients = record
+        .header
+        .tasks
+        .get(ordinal)
+        .map_or(0, |task| task.recipients.len());
+    let recipients = u16::try_from(recipients).unwrap_or(u16::MAX);
+    claim.settle(worker::Outcome {
+        delivered,
+        failed,
+        recipients,
+        rest,
+        notification,
+    });
+}
+
+fn is_at_its_end(told: &Told, expires_in: Duration) -> bool {
+    told.verdict.disposition == Disposition::Deferred && expires_in.is_zero()
+        // Already decided so, by the table.
+        || told.verdict.disposition == Disposition::Failed
+            && told.verdict.status == EnhancedStatus::transient(4, 7)
+}
+
+/// The last word on whoever is still open, with that of earlier attempts where there is none.
+fn notes(claim: &Claim, told: &[Told]) -> Notes {
+    let mut notes = Notes::read(&claim.state().notes);
+    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+    if notes.first_ms == 0 {
+        notes.first_ms = now;
+    }
+    notes.last_ms = now;
+    for answer in &mut notes.answers {
+        answer
+            .recipients
+            .retain(|index| told.iter().all(|told| told.recipient != *index));
+    }
+    notes.answers.retain(|answer| !answer.recipients.is_empty());
+    for told in told
+        .iter()
+        .filter(|told| told.verdict.disposition == Disposition::Deferred)
+    {
+        let said = &told.said;
+        let (text, host) = (said.to_string(), said.host());
+        notes.add(
+            told.recipient,
+            told.verdict.status,
+            &text,
+            said.is_reply(),
+            host,
+        );
+    }
+    notes
+}
+
+/// The span of the recipients' end: child of the attempt that brought it.
+fn finish_span(
+    settings: &Settings,
+    record: &Record,
+    claim: &Claim,
+    parent: Option<TraceContext>,
+    delivered: &[u16],
+    failed: &[u16],
+) -> Option<TraceContext> {
+    if delivered.is_empty() && failed.is_empty() {
+        return None;
+    }
+    let tells = !failed.is_empty() && !record.header.reverse_path.is_empty();
+    let name = if tells {
+        SpanName::MessageBounce
+    } else {
+        SpanName::MessageOutcome
+    };
+    let mut span = span::start(name, parent.as_ref());
+    if span.is_recording() {
+        let (disposition, count) = match failed {
+            [] => (Disposition::Delivered, delivered.len()),
+            _ => (Disposition::Failed, failed.len()),
+        };
+        span.set(Attribute::MessagingSystem, "kurier");
+        span.set(Attribute::MessagingOperation, "settle");
+        span.set(
+            Attribute::QueueId,
+            format_args!("{}", claim.handle().task.message),
+        );
+        span.set(Attribute::Disposition, disposition.as_str());
+        span.set(Attribute::RecipientCount, count);
+        span.set(Attribute::RelayPod, &settings.pod);
+    }
+    Some(span.context())
+}
+
+/// Tells the log, the counters and whoever listens.
+struct Reporter<'a> {
+    inner: &'a Inner,
+    claim: &'a Claim,
+    record: &'a Record,
+    pause: Duration,
+    expired: &'a [u16],
+    trace: Option<TraceContext>,
+}
+
+impl Reporter<'_> {
+    fn tell(&self, told: &Told) {
+        let has_expired = self.expired.contains(&told.recipient);
+        let label = match told.verdict.disposition {
+            Disposition::Delivered => OutcomeLabel::Delivered,
+            Disposition::Deferred => OutcomeLabel::Deferred,
+            Disposition::Failed if has_expired => OutcomeLabel::Expired,
+            Disposition::Failed => OutcomeLabel::Failed,
+        };
+        self.inner.metrics.count(label);
+        self.log(told, has_expired);
+        let reply = || told.said.to_string();
+        let kind = || match label {
+            OutcomeLabel::Deferred => OutcomeKind::Deferred {
+                reply: reply(),
+                due_in: self.pause,
+            },
+            OutcomeLabel::Delivered => OutcomeKind::Delivered {
+                host: told.said.host().unwrap_or_default().to_owned(),
+                reply: reply(),
+            },
+            OutcomeLabel::Expired => OutcomeKind::Expired { reply: reply() },
+            OutcomeLabel::Failed => OutcomeKind::Failed { reply: reply() },
+        };
+        self.inner.outcomes.announce(|| self.outcome(told, kind()));
+    }
+
+    fn announce(&self, told: &Told, kind: OutcomeKind) {
+        self.inner.outcomes.announce(|| self.outcome(told, kind));
+    }
+
+    fn outcome(&self, told: &Told, kind: OutcomeKind) -> Outcome {
+        let task = self.claim.handle().task;
+        Outcome {
+            message: task.message,
+            task,
+            recipient: self.address(told).to_owned(),
+            attempt: self.claim.state().attempts.saturating_add(1),
+            kind,
+            at: Timestamp::now(),
+            trace: self.trace,
+        }
+    }
+
+    fn address(&self, told: &Told) -> &str {
+        let task = self
+            .record
+            .header
+            .tasks
+            .get(usize::from(self.claim.handle().task.ordinal));
+        task.and_then(|task| task.recipients.get(usize::from(told.recipient)))
+            .map_or("", |recipient| recipient.address.as_str())
+    }
+
+    /// A delivery is what is expected and what there are many of: it is logged on demand. The rest
+    /// is logged always.
+    fn log(&self, told: &Told, has_expired: bool) {
+        macro_rules! log {
+            ($level:ident, $what:literal) => {
+                tracing::$level!(
+                    queue_id = %self.claim.handle().task.message,
+                    trace_id = self.trace.map(|trace| tracing::field::display(trace.trace_id())),
+                    span_id = self.trace.map(|trace| tracing::field::display(trace.span_id())),
+                    recipient = self.address(told),
+                    host = told.said.host(),
+                    status = %told.verdict.status,
+                    reply = %told.said,
+                    attempt = self.claim.state().attempts.saturating_add(1),
+                    $what
+                )
+            };
+        }
+        match told.verdict.disposition {
+            Disposition::Delivered => log!(debug, "delivered"),
+            Disposition::Deferred => log!(info, "deferred"),
+            Disposition::Failed if has_expired => log!(warn, "expired"),
+            Disposition::Failed => log!(warn, "failed"),
+        }
+    }
+}
+
+/// Uniform in 0..=1.
+fn spread() -> f64 {
+    let mut octets = [0; 4];
+    match getrandom::fill(&mut octets) {
+        Ok(()) => f64::from(u32::from_ne_bytes(octets)) / f64::from(u32::MAX),
+        // It only sets retries apart.
+        Err(_) => 0.5,
+    }
+}
