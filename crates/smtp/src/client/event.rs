@@ -19,7 +19,6 @@ pub struct Transaction {
 }
 
 /// What a session wants its driver to do, in this order.
-#[derive(Debug)]
 pub enum Output {
     /// Write these octets.
     Write(Bytes),
@@ -29,6 +28,18 @@ pub enum Output {
     Event(Event),
     /// Close the connection. Nothing follows.
     Close,
+}
+
+/// What is written may be a password, or somebody's letter.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(octets) => write!(f, "Write({} octets)", octets.len()),
+            Self::StartTls => f.write_str("StartTls"),
+            Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
+            Self::Close => f.write_str("Close"),
+        }
+    }
 }
 
 /// What happened.
@@ -43,7 +54,8 @@ pub enum Event {
     FinalDot,
     /// The transaction ended, and the session is ready for the next one.
     Finished(Finished),
-    /// The session ended.
+    /// The session ended, other than by [`quit`](super::Session::quit). A peer that ends it right
+    /// behind its reply to a message does not spoil that: [`Event::Finished`] is then the last event.
     Failed(Failure),
 }
 

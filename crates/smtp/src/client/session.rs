@@ -273,11 +273,15 @@ impl Session {
             State::Transaction(delivery) => delivery.into_undecided(),
             _ => Vec::new(),
         };
-        self.event(Event::Failed(Failure {
-            phase,
-            cause,
-            recipients,
-        }));
+        // A transaction that has ended stays ended, whatever the peer sends behind its last reply.
+        let finished = |output: &Output| matches!(output, Output::Event(Event::Finished(_)));
+        if !self.outputs.iter().any(finished) {
+            self.event(Event::Failed(Failure {
+                phase,
+                cause,
+                recipients,
+            }));
+        }
         self.close();
     }
 

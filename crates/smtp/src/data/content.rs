@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,7 +10,7 @@ use super::DotStuffing;
 ///
 /// Every value is safe to send: lines end in CRLF, there is no bare CR, bare LF or NUL, and no line
 /// is a single dot. The octets are shared, so a clone costs a few counters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Content {
     chunks: Vec<Bytes>,
     stuffed_len: u64,
@@ -124,6 +125,17 @@ impl Content {
         self.stuffed_len += chunk.len() as u64;
         self.has_8bit |= !chunk.is_ascii();
         self.chunks.push(chunk);
+    }
+}
+
+/// Sizes only: the octets are somebody's letter.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content")
+            .field("raw_len", &self.raw_len())
+            .field("chunks", &self.chunks.len())
+            .field("has_8bit", &self.has_8bit)
+            .finish()
     }
 }
 

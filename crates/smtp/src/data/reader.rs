@@ -67,11 +67,6 @@ impl DataReader {
         }
     }
 
-    /// Octets that the buffer of the stream should have room for.
-    pub const fn wants() -> usize {
-        CHUNK
-    }
-
     fn scan(&mut self, input: &[u8]) -> Progress {
         let mut at = self.scanned;
         loop {

@@ -213,6 +213,44 @@ fn credentials_are_not_sent_in_clear() {
 }
 
 #[test]
+fn no_secret_shows() {
+    let client = client::Config {
+        tls: Tls::Implicit,
+        credentials: Some(credentials()),
+        ..client_config()
+    };
+    let server = server::Config {
+        authentication: Authentication::Offered,
+        ..server_config()
+    };
+    let mut pair = Pair::new(client, server);
+    let mut shown = format!("{:?}", credentials());
+    for _ in 0..6 {
+        pair.drive_server();
+        let now = pair.now();
+        pair.to_client.deliver(usize::MAX);
+        pair.client.handle_input(now, &mut pair.to_client.arrived);
+        // The octets of AUTH are still in the session.
+        shown += &format!(
+            "{:?} {:?} {:?}",
+            pair.client, pair.server, pair.server_events
+        );
+        pair.drive_client();
+    }
+    assert!(pair.client.is_ready(), "{shown}");
+    assert!(count(&pair.written_by_client, b"AUTH PLAIN ") == 1);
+    let encoded = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        "\0somebody\0open sesame",
+    );
+    assert!(count(&pair.written_by_client, encoded.as_bytes()) == 1);
+    assert!(
+        !shown.contains("sesame") && !shown.contains(&encoded),
+        "{shown}"
+    );
+}
+
+#[test]
 fn refused_credentials_end_the_session_of_the_client() {
     let refusal = Reply::new(
         ReplyCode::AUTH_FAILED,

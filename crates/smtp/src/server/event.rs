@@ -1,3 +1,5 @@
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::address::{ForwardPath, ReversePath};
@@ -6,7 +8,6 @@ use crate::data::{Content, DataRefusal};
 use crate::sasl::{Credentials, Mechanism};
 
 /// What a session wants its driver to do, in this order.
-#[derive(Debug)]
 pub enum Output {
     /// Something happened.
     Event(Event),
@@ -16,6 +17,17 @@ pub enum Output {
     StartTls,
     /// Everything is written; close the connection.
     Close,
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
+            Self::Write(octets) => write!(f, "Write({} octets)", octets.len()),
+            Self::StartTls => f.write_str("StartTls"),
+            Self::Close => f.write_str("Close"),
+        }
+    }
 }
 
 /// What a client did. All but [`Event::Abandoned`] await an answer.

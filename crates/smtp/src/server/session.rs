@@ -115,14 +115,6 @@ impl Session {
         }
     }
 
-    /// For how many more octets the input buffer should have room.
-    pub fn wants(&self) -> usize {
-        match self.state {
-            State::Content(_) => DataReader::wants(),
-            _ => 4096,
-        }
-    }
-
     /// Consumes of `input` what can be consumed. Call it again after each answered event: the
     /// buffer may hold more.
     pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) {
