@@ -1,1 +1,252 @@
-//! (being written)
+//! The queue in one file, for one process.
+//!
+//! The procedure:
+//! 1. [`EmbeddedQueue::open`] takes the file for itself and reads every record's header; the
+//!    [`Scheduler`] knows all tasks from then on, the file keeps the contents.
+//! 2. Most operations are a step of the scheduler behind a lock and nothing else.
+//! 3. What must survive goes to one committer thread, which takes whatever waits and writes it with
+//!    one sync: messages, which nobody can claim before, and settlements. A call that deferred a
+//!    task, marked some of its recipients or enqueued a notification is answered after that; ends of
+//!    tasks are written with the next batch, or some milliseconds later, without being waited for.
+//!
+//! Invariants:
+//! * `Ran` of an enqueue means synced. Nobody sees a message that is not.
+//! * The file and the scheduler hear of changes in the same order.
+//! * A failed write loses nothing: the file is opened again and everything not yet written is
+//!   written again; messages of that batch are answered with an error and taken out.
+//!
+//! A crash gives all claims back, since this process was the only one that could hold them. That a
+//! task was begun is not kept, for two reasons: the mark makes later dot checks ask because an
+//! earlier owner may still be alive with an octet to send, and after a crash none is; and a sync
+//! before each transaction would cost more than all others together. So a delivery whose reply had
+//! not come, or whose settlement was not yet written, may happen twice.
+//!
+//! What it does not do: share the file, compress it, keep limits (they are configuration).
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::durability::Durability;
+use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::model::{Scheduler, WallClock};
+use crate::operation::{
+    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+};
+use crate::queue::{Queue, QueueError, RecordError};
+use crate::record::{NewMessage, Record};
+
+mod committer;
+mod file;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use committer::{Committer, Incoming, Job};
+use file::File;
+
+/// A queue file, open.
+#[derive(Debug)]
+pub struct EmbeddedQueue {
+    committer: Committer,
+    clock: WallClock,
+}
+
+/// Why a queue file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error("the queue file {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    #[error("the queue file {} has schema {found}, which is newer than this program reads", .path.display())]
+    Schema { path: PathBuf, found: u64 },
+    #[error("the queue file {} cannot be opened", .path.display())]
+    Store {
+        path: PathBuf,
+        source: Box<redb::Error>,
+    },
+}
+
+impl EmbeddedQueue {
+    /// Opens the file, or makes it. Reads all headers in it, so it blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] while another process has it, [`OpenError::Schema`] when a newer
+    /// program wrote it, [`OpenError::Store`] for everything else.
+    pub fn open(path: &Path, timing: &Timing) -> Result<Self, OpenError> {
+        Self::open_with(path, timing, WallClock::system())
+    }
+
+    /// As [`open`](Self::open), with the queue's clock.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, timing: &Timing, clock: WallClock) -> Result<Self, OpenError> {
+        Self::start(File::open(path)?, timing, clock)
+    }
+
+    fn start(file: File, timing: &Timing, clock: WallClock) -> Result<Self, OpenError> {
+        let mut scheduler = Scheduler::new(timing);
+        file.restore(&mut scheduler, clock.now())?;
+        Ok(Self {
+            committer: Committer::start(file, scheduler, clock.clone()),
+            clock,
+        })
+    }
+
+    /// One step of the scheduler. Its changes are written later.
+    fn step<T>(&self, step: impl FnOnce(&mut Scheduler, u64) -> T) -> T {
+        self.committer
+            .step(|scheduler| step(scheduler, self.clock.now()))
+    }
+}
+
+#[async_trait]
+impl Queue for EmbeddedQueue {
+    async fn register(&self, worker: WorkerId) -> Result<(), QueueError> {
+        if self.step(|scheduler, now| scheduler.register(now, worker)) {
+            return Ok(());
+        }
+        Err(QueueError::Conflict(format!(
+            "worker {worker} is known already"
+        )))
+    }
+
+    async fn beat(&self, worker: WorkerId) -> Result<Beat, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.beat(now, worker)))
+    }
+
+    async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
+        let incoming = messages
+            .iter()
+            .map(Incoming::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        match self.step(|scheduler, now| scheduler.admit_enqueue(now, call)) {
+            Taken::Ran(()) => {}
+            other => return Ok(other),
+        }
+        self.committer
+            .run(|reply| Job::Enqueue {
+                messages: incoming,
+                reply,
+            })
+            .await?;
+        Ok(Taken::Ran(()))
+    }
+
+    async fn abort(
+        &self,
+        call: Call,
+        message: MessageId,
+        handles: &[Handle],
+    ) -> Result<Aborted, QueueError> {
+        let handles = handles.to_vec();
+        self.committer
+            .run(|reply| Job::Abort {
+                call,
+                message,
+                handles,
+                reply,
+            })
+            .await
+    }
+
+    async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
+        enum Half {
+            Whole(Taken<NextReply>),
+            MustLast {
+                stale: Vec<u32>,
+                notifications: Vec<NewMessage>,
+            },
+        }
+        let half = self.step(|scheduler, now| {
+            let settled = match scheduler.settle_all(now, next) {
+                Taken::Ran(settled) => settled,
+                Taken::Expired => return Half::Whole(Taken::Expired),
+                Taken::Reaped => return Half::Whole(Taken::Reaped),
+                Taken::Refused => return Half::Whole(Taken::Refused),
+            };
+            if settled.must_last {
+                let notifications = settled.notifications.into_iter().cloned().collect();
+                return Half::MustLast {
+                    stale: settled.stale,
+                    notifications,
+                };
+            }
+            Half::Whole(scheduler.release_and_claim(now, next, settled.stale))
+        });
+        let (stale, notifications) = match half {
+            Half::Whole(taken) => return Ok(taken),
+            Half::MustLast {
+                stale,
+                notifications,
+            } => (stale, notifications),
+        };
+        let notifications = notifications
+            .iter()
+            .map(Incoming::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        // The settlements have happened in memory: whatever becomes of this future, the rest does.
+        let next = Next {
+            settlements: Vec::new(),
+            ..next.clone()
+        };
+        self.committer
+            .run(|reply| Job::Next {
+                next,
+                stale,
+                notifications,
+                reply,
+            })
+            .await
+    }
+
+    async fn resolve(&self, call: Call) -> Result<Resolved, QueueError> {
+        self.committer
+            .run(|reply| Job::Resolve { call, reply })
+            .await
+    }
+
+    async fn begin(&self, worker: WorkerId, handles: &[Handle]) -> Result<Vec<Begun>, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.begin(now, worker, handles)))
+    }
+
+    async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.check(now, worker, handle)))
+    }
+
+    async fn expiring(&self, max: u16) -> Result<Expiring, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.expiring(now, max)))
+    }
+
+    async fn read(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
+        let reader = self.committer.reader();
+        let messages = messages.to_vec();
+        tokio::task::spawn_blocking(move || reader.read(&messages))
+            .await
+            .map_err(|error| QueueError::Unreachable(error.to_string()))?
+            .map_err(|error| QueueError::Unreachable(error.to_string()))
+    }
+
+    async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
+        self.step(|scheduler, _| scheduler.set_limits(limits));
+        Ok(())
+    }
+
+    async fn counts(&self) -> Result<Counts, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.counts(now)))
+    }
+
+    async fn durability(&self) -> Result<Durability, QueueError> {
+        Ok(match self.committer.failure() {
+            None => Durability::Fsync,
+            Some(error) => Durability::Unmet {
+                reason: "WriteFailed",
+                remedy: format!("make room for the queue file, or repair its volume: {error}"),
+            },
+        })
+    }
+}

@@ -16,7 +16,7 @@
 //! 7. `expiry`, `limits`.
 //!
 //! Invariants:
-//! * A task is in one [`Place`]: it waits, or one worker holds it. It has no third state.
+//! * A task is in one `Place`: it waits, or one worker holds it. It has no third state.
 //! * A claim is taken out of a worker's claim set in the same step that ends the task or lets it
 //!   wait again.
 //! * A queue that holds tasks is active or has a wake-up, no matter what happened before.
@@ -52,7 +52,7 @@ pub use clock::WallClock;
 pub use memory::ModelQueue;
 pub use next::Settled;
 
-use state::{Message, Ms, Place, Task, WaitingQueue, Worker};
+use state::{Message, Ms, Task, WaitingQueue, Worker};
 use turn::Turn;
 
 /// Everything the queue knows but the records.

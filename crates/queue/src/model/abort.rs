@@ -9,7 +9,7 @@ impl Scheduler {
     /// Bars `call`, then removes all tasks of the message or none: a task that neither waits nor
     /// is held by this worker without having been begun may have been seen by somebody.
     pub fn abort(&mut self, call: Call, message: MessageId, handles: &[Handle]) -> Aborted {
-        if self.expiry_of(call.worker).is_some() {
+        if self.expiry_of(call.worker).is_some() && call.n > self.last_of(call.worker, call.lane) {
             self.record(call, None);
         }
         let Some(known) = self.messages.get(&message) else {

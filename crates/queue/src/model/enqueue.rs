@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::state::{Message, Ms, Place, QueueRef, Task, WaitingQueue};
-use crate::id::{Call, QueueId, TaskId};
+use crate::id::{Call, MessageId, QueueId, TaskId};
 use crate::operation::Taken;
 use crate::record::NewMessage;
 
@@ -13,7 +13,7 @@ impl Scheduler {
         if taken == Taken::Ran(()) {
             messages
                 .iter()
-                .for_each(|message| self.insert(now, message));
+                .for_each(|message| self.insert_message(now, message));
         }
         taken
     }
@@ -28,26 +28,29 @@ impl Scheduler {
         taken
     }
 
-    /// The second half. A message that is there already stays as it is: ids of notifications are
-    /// derived, so an equal one is the same.
-    pub fn insert(&mut self, now: Ms, message: &NewMessage) {
-        if self.messages.contains_key(&message.id) {
+    pub fn insert_message(&mut self, now: Ms, message: &NewMessage) {
+        let header = &message.header;
+        let queues = header.tasks.iter().map(|task| &task.queue);
+        self.insert(now, message.id, header.lifetime_ms, queues);
+    }
+
+    /// The second half: one task for each of `queues`. A message that is there already stays as it
+    /// is: ids of notifications are derived, so an equal one is the same.
+    pub fn insert<'a>(
+        &mut self,
+        now: Ms,
+        id: MessageId,
+        lifetime_ms: u64,
+        queues: impl IntoIterator<Item = &'a QueueId>,
+    ) {
+        if self.messages.contains_key(&id) {
             return;
         }
-        let expires = now + message.header.lifetime_ms;
-        let open = message.header.tasks.len() as u16;
-        self.messages.insert(
-            message.id,
-            Message {
-                open,
-                expires,
-                expired: false,
-            },
-        );
-        self.expiry.insert((expires, message.id));
-        for (ordinal, task) in (0..).zip(&message.header.tasks) {
-            let queue = self.queue_ref(&task.queue);
-            let task = TaskId::new(message.id, ordinal);
+        let expires = now.saturating_add(lifetime_ms);
+        let mut open = 0;
+        for queue in queues {
+            let queue = self.queue_ref(queue);
+            let task = TaskId::new(id, open);
             let place = Place::Waiting { due: now };
             self.tasks.insert(
                 task,
@@ -59,7 +62,17 @@ impl Scheduler {
                 },
             );
             self.wait(&queue, task, now);
+            open += 1;
         }
+        self.messages.insert(
+            id,
+            Message {
+                open,
+                expires,
+                expired: false,
+            },
+        );
+        self.expiry.insert((expires, id));
     }
 
     pub(super) fn queue_ref(&mut self, id: &QueueId) -> QueueRef {

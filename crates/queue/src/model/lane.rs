@@ -51,7 +51,7 @@ impl Scheduler {
         }
     }
 
-    fn last_of(&self, worker: WorkerId, lane: u16) -> u64 {
+    pub(super) fn last_of(&self, worker: WorkerId, lane: u16) -> u64 {
         self.workers
             .get(&worker)
             .and_then(|member| member.lanes.get(&lane))

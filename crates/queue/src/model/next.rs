@@ -1,16 +1,20 @@
 //! Settle, release, claim: in this order, one step.
 
 use super::Scheduler;
+use super::change::Change;
 use super::state::Ms;
 use crate::operation::{Next, NextReply, Taken};
 use crate::record::NewMessage;
 
 /// What the first half of [`Scheduler::next`] leaves for the second.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settled<'a> {
-    stale: Vec<u32>,
+    pub stale: Vec<u32>,
     /// To be inserted before the second half.
     pub notifications: Vec<&'a NewMessage>,
+    /// More than ends of tasks, which may be forgotten for a moment at the price of a duplicate:
+    /// a store writes it before the second half.
+    pub must_last: bool,
 }
 
 impl Scheduler {
@@ -20,8 +24,8 @@ impl Scheduler {
                 settled
                     .notifications
                     .iter()
-                    .for_each(|message| self.insert(now, message));
-                self.release_and_claim(now, next, settled)
+                    .for_each(|message| self.insert_message(now, message));
+                self.release_and_claim(now, next, settled.stale)
             }
             Taken::Expired => Taken::Expired,
             Taken::Reaped => Taken::Reaped,
@@ -37,10 +41,8 @@ impl Scheduler {
             Taken::Reaped => return Taken::Reaped,
             Taken::Refused => return Taken::Refused,
         }
-        let mut settled = Settled {
-            stale: Vec::new(),
-            notifications: Vec::new(),
-        };
+        let mut settled = Settled::default();
+        let before = self.changes.len();
         for (position, settlement) in (0..).zip(&next.settlements) {
             if self.settle(now, next.call.worker, settlement) {
                 settled.notifications.extend(&settlement.notification);
@@ -51,16 +53,15 @@ impl Scheduler {
         if !next.settlements.is_empty() {
             self.record(next.call, None);
         }
+        let states = self.changes[before..]
+            .iter()
+            .any(|change| matches!(change, Change::State { .. }));
+        settled.must_last = states || !settled.notifications.is_empty();
         Taken::Ran(settled)
     }
 
     /// The second half. `Reaped` when that has happened between the two.
-    pub fn release_and_claim(
-        &mut self,
-        now: Ms,
-        next: &Next,
-        settled: Settled<'_>,
-    ) -> Taken<NextReply> {
+    pub fn release_and_claim(&mut self, now: Ms, next: &Next, stale: Vec<u32>) -> Taken<NextReply> {
         if self.expiry_of(next.call.worker).is_none() {
             return Taken::Reaped;
         }
@@ -68,14 +69,14 @@ impl Scheduler {
             self.free_slot(next.call.worker, *slot);
         }
         let mut reply = NextReply {
-            stale: settled.stale,
+            stale,
             ..NextReply::default()
         };
         if let Some(claim) = &next.claim {
             self.claim(now, next.call, claim, &mut reply);
         }
         // An idle poll leaves nothing behind: repeated, it asks again.
-        let idle = next.settlements.is_empty()
+        let idle = self.last_of(next.call.worker, next.call.lane) < next.call.n
             && next.releases.is_empty()
             && reply.named.is_empty()
             && reply.grants.is_empty();

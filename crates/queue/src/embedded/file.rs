@@ -1,0 +1,289 @@
+//! The file itself: tables, one transaction for each batch, opening it again after a failure.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::OpenError;
+use super::committer::Incoming;
+use super::row;
+use crate::id::MessageId;
+use crate::model::{Change, Restored, Scheduler};
+use crate::queue::RecordError;
+use crate::record::{Header, Prefix, Record};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const MESSAGES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("messages");
+const TASKS: TableDefinition<'_, (u128, u16), &[u8]> = TableDefinition::new("tasks");
+
+const SCHEMA: u64 = 1;
+/// Pages kept in memory. What is enqueued is mostly delivered from the worker's own cache.
+const CACHE: usize = 16 * 1024 * 1024;
+
+pub(super) struct File {
+    open: Box<Opener>,
+    /// Absent after a failure, until it could be opened again.
+    database: RwLock<Option<Database>>,
+}
+
+pub(super) type Opener = dyn Fn() -> Result<Database, OpenError> + Send + Sync;
+
+impl File {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let path = path.to_owned();
+        Self::open_by(Box::new(move || {
+            let database = redb::Builder::new().set_cache_size(CACHE).create(&path);
+            let database = database.map_err(|error| classify(&path, error))?;
+            sync_folder_of(&path).map_err(|error| store_error(&path, error))?;
+            Ok(database)
+        }))
+    }
+
+    pub(super) fn open_by(open: Box<Opener>) -> Result<Self, OpenError> {
+        let database = open()?;
+        prepare(&database).map_err(|error| match error {
+            Prepare::Schema(found) => OpenError::Schema {
+                path: PathBuf::new(),
+                found,
+            },
+            Prepare::Store(source) => OpenError::Store {
+                path: PathBuf::new(),
+                source,
+            },
+        })?;
+        Ok(Self {
+            open,
+            database: RwLock::new(Some(database)),
+        })
+    }
+
+    /// Tells the scheduler what is there. A record that cannot be read stays where it is: a newer
+    /// program may know it.
+    pub(super) fn restore(&self, scheduler: &mut Scheduler, now: u64) -> Result<(), OpenError> {
+        let (restored, unreadable) = self
+            .with(|database| restore(database, scheduler, now))
+            .map_err(|source| OpenError::Store {
+                path: PathBuf::new(),
+                source,
+            })?;
+        if unreadable > 0 {
+            tracing::error!(
+                unreadable,
+                "records in the queue file cannot be read and are left there"
+            );
+        }
+        tracing::info!(restored, "messages found in the queue file");
+        Ok(())
+    }
+
+    /// All of it or nothing, synced. After an error it is the caller's to try again.
+    pub(super) fn write<'a>(
+        &self,
+        now: u64,
+        changes: &[Change],
+        messages: impl Iterator<Item = &'a Incoming>,
+    ) -> Result<(), Box<redb::Error>> {
+        self.with(|database| write(database, now, changes, messages))
+    }
+
+    pub(super) fn read(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Record, RecordError>>>, Box<redb::Error>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(MESSAGES)?;
+            let mut records = Vec::with_capacity(messages.len());
+            for message in messages {
+                let row = table.get(key(*message))?;
+                records.push(row.map(|row| {
+                    let octets = row.value().get(row::EXPIRY..).unwrap_or_default();
+                    Record::decode(Bytes::copy_from_slice(octets))
+                }));
+            }
+            Ok(records)
+        })
+    }
+
+    /// After a failed write the database refuses everything until it is opened again, which also
+    /// says for certain what has been written.
+    pub(super) fn reopen(&self) -> Result<(), OpenError> {
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        *database = Some((self.open)()?);
+        Ok(())
+    }
+
+    fn with<T>(
+        &self,
+        run: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, Box<redb::Error>> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        match &*database {
+            Some(database) => run(database).map_err(Box::new),
+            None => Err(Box::new(redb::Error::DatabaseClosed)),
+        }
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").finish_non_exhaustive()
+    }
+}
+
+enum Prepare {
+    Schema(u64),
+    Store(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for Prepare {
+    fn from(error: E) -> Self {
+        Self::Store(Box::new(error.into()))
+    }
+}
+
+fn prepare(database: &Database) -> Result<(), Prepare> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("schema")?.map(|schema| schema.value());
+        match found {
+            None => _ = meta.insert("schema", SCHEMA)?,
+            Some(SCHEMA) => {}
+            Some(found) => return Err(Prepare::Schema(found)),
+        }
+        transaction.open_table(MESSAGES)?;
+        transaction.open_table(TASKS)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn restore(
+    database: &Database,
+    scheduler: &mut Scheduler,
+    now: u64,
+) -> Result<(u64, u64), redb::Error> {
+    let transaction = database.begin_read()?;
+    let messages = transaction.open_table(MESSAGES)?;
+    let states = transaction.open_table(TASKS)?;
+    let (mut restored, mut unreadable) = (0, 0);
+    for entry in messages.iter()? {
+        let (id, row) = entry?;
+        let Some((expires, header)) = read_header(row.value()) else {
+            unreadable += 1;
+            continue;
+        };
+        // A task that has no row waits since it was accepted.
+        let accepted = header.received_unix_ms.min(now);
+        let mut tasks = Vec::new();
+        for (ordinal, task) in (0..).zip(header.tasks) {
+            let (due, state) = match states.get((id.value(), ordinal))? {
+                None => (accepted, None),
+                Some(row) if row.value().is_empty() => continue,
+                Some(row) => match row::read_state(row.value()) {
+                    Some((due, state)) => (due, Some(state)),
+                    None => (accepted, None),
+                },
+            };
+            tasks.push(Restored {
+                ordinal,
+                queue: task.queue,
+                due,
+                state,
+            });
+        }
+        scheduler.restore(
+            MessageId::from_octets(id.value().to_be_bytes()),
+            expires,
+            tasks,
+        );
+        restored += 1;
+    }
+    Ok((restored, unreadable))
+}
+
+fn read_header(row: &[u8]) -> Option<(u64, Header)> {
+    let (expires, record) = row.split_first_chunk::<{ row::EXPIRY }>()?;
+    match Header::decode_prefix(record) {
+        Ok(Prefix::Header(header)) => Some((u64::from_be_bytes(*expires), *header)),
+        _ => None,
+    }
+}
+
+fn write<'a>(
+    database: &Database,
+    now: u64,
+    changes: &[Change],
+    messages: impl Iterator<Item = &'a Incoming>,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut records = transaction.open_table(MESSAGES)?;
+        let mut states = transaction.open_table(TASKS)?;
+        for change in changes {
+            match change {
+                Change::State { task, due, state } => {
+                    let row = row::write_state(*due, state);
+                    states.insert((key(task.message), task.ordinal), row.as_slice())?;
+                }
+                Change::Ended(task) => {
+                    states.insert((key(task.message), task.ordinal), &[][..])?;
+                }
+                Change::Removed(message) => {
+                    let id = key(*message);
+                    records.remove(id)?;
+                    states.retain_in((id, 0)..=(id, u16::MAX), |_, _| false)?;
+                }
+            }
+        }
+        for message in messages {
+            let expires = now.saturating_add(message.lifetime_ms).to_be_bytes();
+            let length = expires.len() + message.prefix.len() + message.content_length();
+            let mut row = records.insert_reserve(key(message.id), length)?;
+            let mut rest = row.as_mut();
+            let content = message.content.iter().map(|slice| &**slice);
+            for part in [&expires[..], &message.prefix].into_iter().chain(content) {
+                let (place, after) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = after;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn key(message: MessageId) -> u128 {
+    u128::from_be_bytes(message.octets())
+}
+
+fn classify(path: &Path, error: redb::DatabaseError) -> OpenError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
+        error => store_error(path, error),
+    }
+}
+
+fn store_error(path: &Path, error: impl Into<redb::Error>) -> OpenError {
+    OpenError::Store {
+        path: path.to_owned(),
+        source: Box::new(error.into()),
+    }
+}
+
+/// A new file is there after a crash only if its folder has been synced.
+fn sync_folder_of(path: &Path) -> Result<(), redb::Error> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(redb::Error::Io)
+}

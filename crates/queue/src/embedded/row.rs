@@ -1,0 +1,82 @@
+//! Rows of the file. Big-endian numbers, so that a dump can be read.
+//!
+//! * message: expiry in ms (8 octets), then the record as [`record`](crate::record) has it;
+//! * task: nothing when it has ended, else due in ms (8), attempts (4), begun by an owner that did
+//!   not settle it (1), count of resolved recipients (2), for each index (2) and outcome (1), then
+//!   the worker's notes. A task without a row waits as it was enqueued.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::record::{Resolution, TaskState};
+
+pub(super) const EXPIRY: usize = 8;
+
+pub(super) fn write_state(due: u64, state: &TaskState) -> Vec<u8> {
+    let mut row = Vec::with_capacity(15 + state.resolved.len() * 3 + state.notes.len());
+    row.put_u64(due);
+    row.put_u32(state.attempts);
+    row.put_u8(u8::from(state.reclaimed_begun));
+    row.put_u16(state.resolved.len() as u16);
+    for (recipient, resolution) in &state.resolved {
+        row.put_u16(*recipient);
+        row.put_u8(match resolution {
+            Resolution::Delivered => b'd',
+            Resolution::Failed => b'f',
+        });
+    }
+    row.put_slice(&state.notes);
+    row
+}
+
+/// `None` when it is not what [`write_state`] writes.
+pub(super) fn read_state(mut row: &[u8]) -> Option<(u64, TaskState)> {
+    let due = row.try_get_u64().ok()?;
+    let attempts = row.try_get_u32().ok()?;
+    let reclaimed_begun = row.try_get_u8().ok()? == 1;
+    let count = row.try_get_u16().ok()?;
+    let mut resolved = Vec::new();
+    for _ in 0..count {
+        let recipient = row.try_get_u16().ok()?;
+        let resolution = match row.try_get_u8().ok()? {
+            b'd' => Resolution::Delivered,
+            b'f' => Resolution::Failed,
+            _ => return None,
+        };
+        resolved.push((recipient, resolution));
+    }
+    Some((
+        due,
+        TaskState {
+            attempts,
+            reclaimed_begun,
+            resolved,
+            notes: Bytes::copy_from_slice(row),
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn written_and_read_back(due: u64, attempts: u32, begun: bool, recipients: Vec<(u16, bool)>, notes: Vec<u8>) {
+            let outcome = |delivered| if delivered { Resolution::Delivered } else { Resolution::Failed };
+            let state = TaskState {
+                attempts,
+                reclaimed_begun: begun,
+                resolved: recipients.into_iter().map(|(index, delivered)| (index, outcome(delivered))).collect(),
+                notes: notes.into(),
+            };
+            prop_assert_eq!(read_state(&write_state(due, &state)), Some((due, state)));
+        }
+
+        #[test]
+        fn hostile_octets_never_panic(row: Vec<u8>) {
+            let _ = read_state(&row);
+        }
+    }
+}
