@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::kubernetes::{
-    MAIL, Pod, SYSTEM, apply, apply_fixture, condition, helm, kubectl, ready_pods, wait_for_pods,
+    MAIL, Pod, SYSTEM, apply, apply_fixture, condition, helm, kubectl, ready_pods, repository,
+    wait_for_pods,
 };
 
 /// Label selector of the relay's pods.
@@ -35,7 +36,11 @@ fn install() -> Result<Duration> {
         &format!("{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}"),
     )?;
     apply_fixture("peers.yaml")?;
-    kubectl(&["apply", "--namespace", MAIL, "-f", "deploy/redis.yaml"])?;
+    let redis = std::fs::read_to_string(repository().join("deploy/redis.yaml"))?;
+    apply(
+        MAIL,
+        &redis.replace("image: redis:7", "image: docker.io/local/redis:7"),
+    )?;
     for name in [
         "redis",
         "receiver-first",

@@ -77,6 +77,14 @@ pub(crate) fn apply(namespace: &str, manifest: &str) -> Result<String> {
     )
 }
 
+pub(crate) fn delete(namespace: &str, manifest: &str) -> Result<String> {
+    succeed(
+        "kubectl",
+        &["delete", "--namespace", namespace, "-f", "-"],
+        Some(manifest),
+    )
+}
+
 /// What the API server says to a manifest that it must refuse.
 pub(crate) fn refusal(namespace: &str, manifest: &str) -> Result<String> {
     let arguments = [
