@@ -329,7 +329,12 @@ impl Claim {
         };
         let answer = ticket.borrow();
         match answer.as_deref() {
-            Some(answer) if answer.begun.get(*position) == Some(&Begun::Begun) => {
+            // Past the claim's deadline the queue may have taken the task back, and even have given
+            // it to this process anew: what was begun then is not this claim.
+            Some(answer)
+                if answer.begun.get(*position) == Some(&Begun::Begun)
+                    && answer.sent < self.deadline =>
+            {
                 Some(Ok(answer.sent))
             }
             Some(_) => Some(Err(NotBegun)),
