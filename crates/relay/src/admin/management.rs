@@ -1,0 +1,59 @@
+//! The management API. It asks nobody who they are: its address is on loopback, and in a cluster
+//! the right to forward a port to the pod is the right to use it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+
+/// `GET /v1/queue`: what is in the shared queue, and what this process has of it.
+pub(super) async fn queue(State(admin): State<Arc<Admin>>) -> Response {
+    let Some(counts) = admin.counts.refresh().await else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the queue does not answer\n",
+        )
+            .into_response();
+    };
+    Json(QueueReport {
+        ready: counts.ready,
+        deferred: counts.deferred,
+        in_flight: counts.in_flight,
+        oldest_ready_seconds: counts.oldest_ready.map(|oldest| oldest.as_secs()),
+        claims: admin.worker.claims(),
+    })
+    .into_response()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QueueReport {
+    ready: u64,
+    deferred: u64,
+    in_flight: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_ready_seconds: Option<u64>,
+    /// Tasks claimed by this process.
+    claims: usize,
+}
+
+/// `PUT /v1/claiming`: whether this process delivers, or only accepts.
+pub(super) async fn set_claiming(
+    State(admin): State<Arc<Admin>>,
+    Json(claiming): Json<Claiming>,
+) -> Json<Claiming> {
+    admin.worker.set_claiming(claiming.enabled);
+    tracing::info!(enabled = claiming.enabled, "claiming was set");
+    Json(claiming)
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Claiming {
+    enabled: bool,
+}

@@ -1,0 +1,65 @@
+//! What delivery takes of the configuration in force, as long as it lasts.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use nexthop::LocalHost;
+use queue::operation::Limits;
+use smtp::HeloName;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::active::Active;
+use crate::delivery::{Retry, Settings};
+
+/// Settings that follow `active` until `ended`.
+pub(crate) fn follow(
+    mut active: watch::Receiver<Arc<Active>>,
+    pod_name: String,
+    ended: &CancellationToken,
+) -> watch::Receiver<Arc<Settings>> {
+    let first = settings(&active.borrow_and_update(), &pod_name);
+    let (sender, receiver) = watch::channel(Arc::new(first));
+    let ended = ended.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Ok(()) = active.changed() => {}
+                () = ended.cancelled() => return,
+            }
+            let changed = settings(&active.borrow_and_update(), &pod_name);
+            sender.send_replace(Arc::new(changed));
+        }
+    });
+    receiver
+}
+
+fn settings(active: &Active, pod_name: &str) -> Settings {
+    let config = &active.loaded.config;
+    let delivery = &config.delivery;
+    let mut settings = Settings::new(
+        active.hostname.clone(),
+        HeloName::from(active.hostname.clone()),
+    );
+    settings.pod = pod_name.to_owned();
+    settings.routes = Arc::clone(&active.routes);
+    settings.local = LocalHost {
+        names: vec![(&active.hostname).into()],
+        addresses: Vec::new(),
+    };
+    settings.tls = delivery.tls;
+    settings.resolver.name_server = delivery.dns.servers.first().copied();
+    settings.retry = Retry {
+        initial: config.queue.retry.initial,
+        max: config.queue.retry.max,
+    };
+    settings.limits = Limits {
+        // The last to read a configuration writes its limits: all relays of a queue read the same
+        // in the end.
+        generation: u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0),
+        concurrency_default: delivery.concurrency_per_destination,
+        concurrency: Vec::new(),
+    };
+    settings.messages_per_connection = delivery.messages_per_connection;
+    settings
+}
