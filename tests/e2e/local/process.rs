@@ -141,12 +141,11 @@ impl Relay {
             .args(["relay", "--local", "--hostname", "relay.example"])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--admin", &format!("127.0.0.1:{admin}")])
-            .args(["--smarthost", &format!("127.0.0.1:{}", settings.smarthost)])
-            .arg("--data")
-            .arg(settings.data);
-        if let Some(url) = &settings.redis {
-            command.args(["--redis", url]);
-        }
+            .args(["--smarthost", &format!("127.0.0.1:{}", settings.smarthost)]);
+        match &settings.redis {
+            Some(url) => command.args(["--redis", url]),
+            None => command.arg("--data").arg(settings.data),
+        };
         Ok(Self {
             process: Running::start(&mut command)?,
             port,
