@@ -42,6 +42,23 @@ pub enum Action {
     Smarthost(Smarthost),
 }
 
+impl Action {
+    /// The action that sends everything to one host.
+    ///
+    /// # Errors
+    /// Names the member that cannot be used.
+    pub fn smarthost(smarthost: Smarthost) -> Result<Self, &'static str> {
+        let host = smarthost.host.trim_end_matches('.');
+        if !is_domain(host) && host.parse::<std::net::IpAddr>().is_err() {
+            return Err("smarthost.host must be a host name or an address");
+        }
+        if smarthost.port == 0 {
+            return Err("smarthost.port must be from 1 to 65535");
+        }
+        Ok(Self::Smarthost(smarthost))
+    }
+}
+
 /// One host that takes all mail.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -83,16 +100,7 @@ impl TryFrom<ActionDocument> for Action {
     fn try_from(document: ActionDocument) -> Result<Self, &'static str> {
         match (document.r#type, document.smarthost) {
             (ActionType::Mx, None) => Ok(Self::Mx),
-            (ActionType::Smarthost, Some(smarthost)) => {
-                let host = smarthost.host.trim_end_matches('.');
-                if !is_domain(host) && host.parse::<std::net::IpAddr>().is_err() {
-                    return Err("smarthost.host must be a host name or an address");
-                }
-                if smarthost.port == 0 {
-                    return Err("smarthost.port must be from 1 to 65535");
-                }
-                Ok(Self::Smarthost(smarthost))
-            }
+            (ActionType::Smarthost, Some(smarthost)) => Self::smarthost(smarthost),
             (ActionType::Mx, Some(_)) => Err("type MX has no member `smarthost`"),
             (ActionType::Smarthost, None) => Err("type Smarthost needs the member `smarthost`"),
         }

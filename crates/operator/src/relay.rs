@@ -1,0 +1,406 @@
+//! `MailRelay`: the steps in order, and what is remembered between two rounds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::MailRelay;
+use api::condition::{Accepted, ResolvedRefs};
+use config::attachments::shard_name;
+use config::{Manifest, Secret as Password};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
+use tokio::time::Instant;
+
+use self::attach::{Attached, attach, shard};
+pub(crate) use self::build::BuildError;
+use self::build::Input;
+use self::dereference::{dereference, label};
+use self::material::{Passwords, material};
+use self::observe::{Bumps, Observation, observe};
+use self::status::{AppliedRelay, Progress, main_listener, reference_name, status};
+use self::validate::{Identity, validate};
+use crate::apply::{Applied, ApplyError, apply};
+use crate::context::{Context, Guarded, ReconcileError, jittered};
+use crate::metrics::Kind;
+use crate::status_client::StatusClient;
+
+mod attach;
+mod build;
+mod dereference;
+mod material;
+mod observe;
+mod status;
+mod validate;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+
+/// What is remembered of a relay while this replica leads. Losing it costs a few writes.
+#[derive(Default)]
+pub(crate) struct Memory {
+    applied: Applied,
+    bumps: Bumps,
+    passwords: Passwords,
+    queue_written: Option<Instant>,
+}
+
+/// What a relay made of the objects attached to it, for their own status.
+#[derive(PartialEq)]
+pub(crate) struct View {
+    pub(crate) relay_uid: String,
+    /// HOST:PORT of the listener for applications.
+    pub(crate) address: Option<String>,
+    /// By UID of the object.
+    pub(crate) credentials: HashMap<String, AttachedView<Option<Handover>>>,
+    pub(crate) routes: HashMap<String, AttachedView<()>>,
+}
+
+#[derive(PartialEq)]
+pub(crate) struct AttachedView<T> {
+    /// The generation that was looked at.
+    pub(crate) generation: Option<i64>,
+    pub(crate) accepted: Accepted,
+    /// Every ready pod serves it.
+    pub(crate) served: bool,
+    /// Why it is not served, where that is known.
+    pub(crate) waiting: String,
+    pub(crate) content: T,
+}
+
+/// What an application needs to connect.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Handover {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) implicit_tls: bool,
+    pub(crate) username: String,
+    pub(crate) password: Password,
+    pub(crate) authority: Option<String>,
+    /// UID of the Secret the password is in already.
+    pub(crate) told: Option<String>,
+}
+
+pub(crate) async fn reconcile(
+    relay: Arc<Guarded<MailRelay>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    context.look_after(Kind::MailRelay, relay, round).await
+}
+
+pub(crate) fn after_error(
+    relay: Arc<Guarded<MailRelay>>,
+    _: &ReconcileError,
+    context: Arc<Context>,
+) -> Action {
+    context.after_error(Kind::MailRelay, &*relay)
+}
+
+/// While pods are on their way.
+const SOON: Duration = Duration::from_millis(400);
+/// While everything is as it should be: how long an outage of the queue may go unnoticed.
+const LATER: Duration = Duration::from_secs(8);
+const QUEUE_STATUS_EVERY: Duration = Duration::from_secs(60);
+
+async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    if relay.metadata.deletion_timestamp.is_some() {
+        // Children go by their owner references.
+        return Ok(Action::await_change());
+    }
+    let identity = Identity {
+        namespace: relay.namespace().unwrap_or_default(),
+        name: relay.name_any(),
+        uid: relay.uid().unwrap_or_default(),
+    };
+    let memory = context.memory(&identity.uid);
+    let mut memory = memory.lock().await;
+    let valid = match validate(identity.clone(), &relay.spec) {
+        Ok(valid) => valid,
+        Err(refusal) => {
+            let progress = Progress::Refused(refusal);
+            return unserved(&context, &relay, &identity, &progress, &mut memory).await;
+        }
+    };
+    let refs = dereference(&context.cluster, &valid).await?;
+    let missing = refs.resolved(&valid);
+    if missing != ResolvedRefs::ResolvedRefs {
+        let progress = Progress::Unresolved {
+            relay: &valid,
+            missing,
+        };
+        return unserved(&context, &relay, &identity, &progress, &mut memory).await;
+    }
+    let attached = attach(&valid, refs.credentials.clone(), refs.routes.clone());
+    let domain = &context.settings.cluster_domain;
+    let now = Timestamp::now();
+    let material = material(&valid, &refs, &attached, &mut memory.passwords, domain, now)?;
+    let built = build::build(&Input {
+        relay: &valid,
+        attached: &attached,
+        material: &material,
+        cluster_uid: &refs.cluster_uid,
+        image: &context.settings.relay_image,
+        image_pull_policy: &context.settings.relay_image_pull_policy,
+    })?;
+    let applied = apply(
+        &context.cluster,
+        &identity.namespace,
+        &identity.uid,
+        &built.children,
+        &refs.owned,
+        &mut memory.applied,
+    )
+    .await;
+    if let Err(error @ ApplyError::Foreign { .. }) = applied {
+        let progress = Progress::Blocked {
+            relay: &valid,
+            problem: error.to_string(),
+        };
+        return unserved(&context, &relay, &identity, &progress, &mut memory).await;
+    }
+    applied?;
+
+    let client = StatusClient::new(
+        &material.status.authority.certificate,
+        &material.status.client,
+        &identity.uid,
+    )?;
+    let pods = context
+        .cluster
+        .list::<Pod>(&identity.namespace, &label(&identity))
+        .await?;
+    let observation = observe(&pods, &identity.name, &client).await;
+    for (pod, value) in memory
+        .bumps
+        .due(&observation, &built.manifest, Instant::now())
+    {
+        // The pod may be gone by now; the next round looks again.
+        if let Err(error) = context
+            .cluster
+            .bump(&identity.namespace, &pod, &value)
+            .await
+        {
+            tracing::debug!(pod, %error, "the pod could not be bumped");
+        }
+    }
+    let deployment = context
+        .cluster
+        .get::<Deployment>(&identity.namespace, &identity.name)
+        .await?;
+    let progress = Progress::Applied(Box::new(AppliedRelay {
+        relay: &valid,
+        refs: &refs,
+        material: &material,
+        manifest: &built.manifest,
+        deployment: deployment.as_ref(),
+        observation: &observation,
+        cluster_domain: domain,
+        credentials: attached.credentials.len(),
+    }));
+    write_status(&context, &relay, &identity, &progress, &mut memory).await?;
+    if let Progress::Applied(applied) = &progress {
+        let view = view(applied, &attached, &memory.passwords);
+        show(&context, &identity, view, &refs);
+    }
+    let settled = observation.is_settled(&built.manifest)
+        && observation.staying().count() == usize::try_from(valid.replicas).unwrap_or(0);
+    Ok(Action::requeue(jittered(if settled {
+        LATER
+    } else {
+        SOON
+    })))
+}
+
+/// A relay that cannot be carried out: says so, to its attachments as well, and leaves its children.
+async fn unserved(
+    context: &Context,
+    relay: &MailRelay,
+    identity: &Identity,
+    progress: &Progress<'_>,
+    memory: &mut Memory,
+) -> Result<Action, ReconcileError> {
+    write_status(context, relay, identity, progress, memory).await?;
+    Ok(Action::requeue(jittered(LATER)))
+}
+
+async fn write_status(
+    context: &Context,
+    relay: &MailRelay,
+    identity: &Identity,
+    progress: &Progress<'_>,
+    memory: &mut Memory,
+) -> Result<(), ReconcileError> {
+    let previous = relay.status.clone().unwrap_or_default();
+    let queue_due = memory
+        .queue_written
+        .is_none_or(|at| at.elapsed() >= QUEUE_STATUS_EVERY);
+    let (status, transitions) = status(
+        progress,
+        identity,
+        relay.metadata.generation,
+        &previous,
+        queue_due,
+        Timestamp::now(),
+    );
+    if status == previous {
+        return Ok(());
+    }
+    if status.queue != previous.queue {
+        memory.queue_written = Some(Instant::now());
+    }
+    context
+        .cluster
+        .write_status::<MailRelay>(&identity.namespace, &identity.name, &status)
+        .await?;
+    context.tell(&relay.object_ref(&()), &transitions).await;
+    Ok(())
+}
+
+fn view(applied: &AppliedRelay<'_>, attached: &Attached, passwords: &Passwords) -> View {
+    let relay = applied.relay;
+    let listener = main_listener(relay);
+    let handover = |uid: &str, username: &str| {
+        let listener = listener?;
+        let known = passwords.of(uid)?;
+        let (host, authority) = reference_name(applied, &listener.certificate);
+        Some(Handover {
+            host,
+            port: listener.port,
+            implicit_tls: listener.mode == config::listener::TlsMode::Implicit,
+            username: username.to_owned(),
+            password: known.password.clone(),
+            authority,
+            told: known.told.clone(),
+        })
+    };
+    let served = |uid: &str| is_served(applied.observation, applied.manifest, uid);
+    let accepted = || Accepted::Accepted { notes: Vec::new() };
+    let mut credentials = HashMap::new();
+    for credential in &attached.credentials {
+        let (served, waiting) = served(&credential.uid);
+        credentials.insert(
+            credential.uid.clone(),
+            AttachedView {
+                generation: credential.generation,
+                accepted: accepted(),
+                served,
+                waiting,
+                content: handover(&credential.uid, &credential.username),
+            },
+        );
+    }
+    let mut routes = HashMap::new();
+    for route in &attached.routes {
+        let (served, waiting) = served(&route.uid);
+        routes.insert(
+            route.uid.clone(),
+            AttachedView {
+                generation: route.generation,
+                accepted: accepted(),
+                served,
+                waiting,
+                content: (),
+            },
+        );
+    }
+    let generations: BTreeMap<_, _> = applied
+        .refs
+        .credentials
+        .iter()
+        .map(|object| (object.uid(), object.metadata.generation))
+        .chain(
+            applied
+                .refs
+                .routes
+                .iter()
+                .map(|object| (object.uid(), object.metadata.generation)),
+        )
+        .collect();
+    for (uid, refusal) in &attached.refused {
+        let generation = generations.get(&Some(uid.clone())).copied().flatten();
+        let refused = || (generation, refusal.clone(), String::from("not accepted"));
+        let (generation, accepted, waiting) = refused();
+        // UIDs are unique over kinds, so it can stand in both.
+        credentials.insert(
+            uid.clone(),
+            AttachedView {
+                generation,
+                accepted,
+                served: false,
+                waiting,
+                content: None,
+            },
+        );
+        let (generation, accepted, waiting) = refused();
+        routes.insert(
+            uid.clone(),
+            AttachedView {
+                generation,
+                accepted,
+                served: false,
+                waiting,
+                content: (),
+            },
+        );
+    }
+    View {
+        relay_uid: relay.identity.uid.clone(),
+        address: listener.map(|listener| {
+            let (host, _) = reference_name(applied, &listener.certificate);
+            format!("{host}:{}", listener.port)
+        }),
+        credentials,
+        routes,
+    }
+}
+
+fn is_served(observation: &Observation, manifest: &Manifest, uid: &str) -> (bool, String) {
+    let shard = shard_name(shard(uid));
+    let ready = observation.staying().filter(|pod| pod.ready).count();
+    let serving = observation
+        .staying()
+        .filter(|pod| pod.ready && pod.serves_shard(manifest, &shard))
+        .count();
+    let served = observation.is_shard_served(manifest, &shard);
+    let waiting = match ready {
+        _ if served => String::new(),
+        0 => "no pod of the relay is ready".to_owned(),
+        _ => format!("{serving} of {ready} ready pods serve it"),
+    };
+    (served, waiting)
+}
+
+/// Publishes the view, and wakes the objects it is about when it says something new.
+fn show(context: &Context, identity: &Identity, view: View, refs: &dereference::Refs) {
+    if !context.show(&identity.namespace, &identity.name, view) {
+        return;
+    }
+    // The receivers live as long as this replica leads.
+    for credential in &refs.credentials {
+        let reference = ObjectRef::new(&credential.name_any()).within(&identity.namespace);
+        let _ = context.credential_triggers.unbounded_send(reference);
+    }
+    for route in &refs.routes {
+        let reference = ObjectRef::new(&route.name_any()).within(&identity.namespace);
+        let _ = context.route_triggers.unbounded_send(reference);
+    }
+}
+
+/// Whether a Secret is one the relay names.
+pub(crate) fn names_secret(relay: &MailRelay, secret: &str) -> bool {
+    let queue = relay
+        .spec
+        .queue
+        .redis
+        .as_ref()
+        .map(|redis| redis.url_secret_ref.name.as_str());
+    let listeners = relay.spec.listeners.iter();
+    queue == Some(secret)
+        || listeners
+            .filter_map(|listener| listener.tls.secret_ref.as_ref())
+            .any(|reference| reference.name == secret)
+}
