@@ -1,9 +1,13 @@
-//! What /proc says of processes.
+//! Processes: what /proc says of them, and their end.
 
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    process::Child,
 };
+
+pub(crate) use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// What /proc/PID/stat says, of what matters here.
 #[derive(Debug)]
@@ -62,6 +66,33 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
     found
 }
 
+/// Ends a child and all that descends from it, at once.
+pub(crate) fn kill_tree(child: &mut Child) {
+    // Stopped first, each before its children are listed: what is stopped starts no more. Only then
+    // killed: the children of the dead have another parent and would not be found.
+    let mut stopped = Vec::new();
+    loop {
+        let new: Vec<_> = tree(child.id())
+            .into_iter()
+            .filter(|pid| !stopped.contains(pid))
+            .collect();
+        if new.is_empty() {
+            break;
+        }
+        new.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        stopped.extend(new);
+    }
+    stopped.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    let _ = child.wait();
+}
+
+/// Sends a signal; that the process is gone already is as good.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
 /// proc_pid_stat(5). The name is in parentheses and may hold anything, parentheses too.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (before, after) = text.rsplit_once(") ")?;
@@ -82,7 +113,10 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 #[cfg(test)]
 mod tests {
+    use std::{process::Command, time::Duration};
+
     use super::*;
+    use crate::command;
 
     #[test]
     fn stat_lines() {
@@ -101,5 +135,19 @@ mod tests {
         assert!(ancestors(own).is_superset(&[own, parent].into()));
         assert!(tree(parent).contains(&own));
         assert!(!tree(own).contains(&parent));
+    }
+
+    #[test]
+    fn a_tree_is_killed_whole_while_it_grows() {
+        let script = "while :; do sleep 60 & done";
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let growing = || Ok((tree(child.id()).len() > 3).then_some(()));
+        command::wait_until("it grows", Duration::from_secs(30), growing).unwrap();
+        // Whoever is left after this has another parent and the same script's sleep.
+        let before: Vec<_> = tree(child.id());
+        kill_tree(&mut child);
+        let alive = |pid: &&u32| stat(**pid).is_some_and(|stat| stat.alive);
+        let gone = || Ok((before.iter().filter(alive).count() == 0).then_some(()));
+        command::wait_until("all are gone", Duration::from_secs(30), gone).unwrap();
     }
 }

@@ -42,10 +42,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let tiers = tier::selection(&args.tiers);
     let mut report = Report::default();
+    let mut shared = cluster::Shared::default();
     let names: Vec<_> = tiers.iter().map(|tier| tier.name()).collect();
     println!("test: {}", names.join(", "));
 
-    let background = tiers.iter().any(|tier| tier.needs_tools()).then(|| {
+    let mut background = tiers.iter().any(|tier| tier.needs_tools()).then(|| {
         thread::spawn(|| {
             // Whoever needs a tool asks for it again and gets the error there.
             if let Err(error) = tools::build() {
@@ -53,8 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         })
     });
-    let mut background = background;
-    let built = report.add("build", build::MINUTES, build::all);
+    let built = !tiers.iter().any(|tier| tier.needs_build())
+        || report.add("build", build::MINUTES, build::all);
     for tier in &tiers {
         if tier.needs_tools()
             && let Some(background) = background.take()
@@ -71,10 +72,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         } else if !built && tier.needs_build() {
             report.cannot_run(tier.name(), &["the workspace does not build".to_owned()]);
         } else {
-            report.add(tier.name(), tier.minutes(), |budget| tier.run(budget));
+            report.add(tier.name(), tier.minutes(), |budget| {
+                tier.run(budget, &mut shared)
+            });
         }
     }
-    cluster::finish(&mut report);
+    shared.finish(&mut report);
     report.end()
 }
 

@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{command, process};
 
@@ -93,7 +92,7 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        kill_tree(&mut self.child);
+        process::kill_tree(&mut self.child);
     }
 }
 
@@ -125,16 +124,6 @@ pub(super) fn free_address() -> Result<SocketAddr> {
 
 pub(super) fn is_listening(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-}
-
-/// Ends a child and all it started.
-pub(super) fn kill_tree(child: &mut Child) {
-    for pid in process::tree(child.id()) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    let _ = child.wait();
 }
 
 /// `sess=1 quit=0 mesg=7` and a carriage return, after every message.

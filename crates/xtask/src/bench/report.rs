@@ -29,7 +29,7 @@ impl Report {
             let of = |figure: fn(&Figures) -> f64| spread(runs, figure).1;
             let ratio = self
                 .ratio(*size, *system)
-                .map_or("-".to_owned(), |it| format!("{it:.1}x"));
+                .map_or_else(|| "-".to_owned(), |it| format!("{it:.1}x"));
             let _ = writeln!(
                 text,
                 "{size:<9} {:<9} {:<29} {:>16.0} {:>7.0} {:>7.0} {ratio:>11}",

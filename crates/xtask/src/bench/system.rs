@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::load;
-use crate::command;
+use crate::{command, process};
 
 /// Until a fresh system takes connections.
 const STARTED: Duration = Duration::from_secs(30);
@@ -91,7 +91,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         for child in &mut self.children {
-            load::kill_tree(child);
+            process::kill_tree(child);
         }
     }
 }

@@ -143,7 +143,9 @@ fn resolve(dir: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(dir).with_context(|| dir.display().to_string())?;
     for existing in absolute.ancestors() {
         if let Ok(real) = fs::canonicalize(existing) {
-            let rest = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
+            let rest = absolute
+                .strip_prefix(existing)
+                .unwrap_or_else(|_| Path::new(""));
             return Ok(if rest.as_os_str().is_empty() {
                 real
             } else {

@@ -11,10 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Cluster, bringup, cgroup, membership::entries};
-use crate::{command, tools};
+use crate::{
+    command,
+    process::{self, Signal},
+    tools,
+};
 
 /// Killed processes are gone within a second; one that waits for a disk may take longer.
 const GONE: Duration = Duration::from_secs(30);
@@ -80,11 +83,8 @@ pub(super) fn remove(cluster: &Cluster) -> Result<bool> {
 }
 
 fn kill(cluster: &Cluster) {
-    for process in cluster.processes() {
-        if let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) {
-            // It may be gone already; whoever called looks again.
-            let _ = kill_process(pid, Signal::KILL);
-        }
+    for member in cluster.processes() {
+        process::signal(member.pid, Signal::KILL);
     }
 }
 

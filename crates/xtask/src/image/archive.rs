@@ -114,7 +114,7 @@ impl Image<'_> {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn write(&self, root: &RootFs, to: &Path) -> Result<()> {
-        let folder = to.parent().unwrap_or(Path::new("."));
+        let folder = to.parent().unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let partial = to.with_extension("partial");
         fs::write(&partial, self.archive(root.layer()))

@@ -1,55 +1,86 @@
 //! The tiers that run in a real cluster. They share one.
 
-use std::{env, sync::Mutex};
+use std::env;
 
 use anyhow::{Context, Result};
 
 use super::{budget::Budget, build, report::Report};
 use crate::{
     cluster::Cluster,
+    command,
     image::{self, Name, Profile},
     paths,
 };
 
 const IMAGES: [Name; 4] = [Name::Kurier, Name::KurierTest, Name::Redis, Name::Otelcol];
 
-/// A cluster of ours that is to be taken down at the end.
-static STARTED: Mutex<Option<Cluster>> = Mutex::new(None);
-
-/// Runs the end-to-end tests whose names start with `filter` in the first node's network namespace.
-///
-/// They find `KUBECONFIG`, the cluster's programs in `PATH`, the images on every node, the cluster's
-/// folder in `KURIER_CLUSTER_DIR`, and this program in `KURIER_XTASK`.
-pub(super) fn run(budget: &mut Budget, filter: &str) -> Result<()> {
-    let program = build::end_to_end_program()?;
-    let images = image::make(&IMAGES, Profile::Dev)?;
-    let cluster = Cluster::at(None)?;
-    let was_running = cluster.is_running()?;
-    let cluster = Cluster::up()?;
-    cluster.load(&images)?;
-    let mut tests = cluster.inside(&program)?;
-    tests
-        .args([filter, "--test-threads=1"])
-        .current_dir(paths::workspace().join("tests"))
-        .env("KURIER_CLUSTER_DIR", cluster.dir())
-        .env(
-            "KURIER_XTASK",
-            env::current_exe().context("cannot find myself")?,
-        );
-    if !was_running && let Ok(mut started) = STARTED.lock() {
-        *started = Some(cluster);
-    }
-    budget.run(&mut tests)
+/// The cluster that the tiers of one run share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// One that was started here and is to be taken down; one that ran before is its user's.
+    started: Option<Cluster>,
 }
 
-/// Takes the cluster down if it was started here; one that ran before is its user's.
-pub(super) fn finish(report: &mut Report) {
-    let started = STARTED.lock().ok().and_then(|mut started| started.take());
-    if let Some(cluster) = started {
-        report.add("cluster down", 2, |budget| {
-            cluster.down()?;
-            budget.tally.passed += 1;
-            Ok(())
-        });
+impl Shared {
+    /// Runs the end-to-end tests whose names start with `filter` in the first node's network namespace.
+    ///
+    /// They find `KUBECONFIG`, the cluster's programs in `PATH`, the images on every node, the cluster's
+    /// folder in `KURIER_CLUSTER_DIR`, and this program in `KURIER_XTASK`.
+    pub(super) fn run(&mut self, budget: &mut Budget, filter: &str) -> Result<()> {
+        let program = build::end_to_end_program()?;
+        let images = image::make(&IMAGES, Profile::Dev)?;
+        let cluster = self.up()?;
+        cluster.load(&images)?;
+        let mut tests = cluster.inside(&program)?;
+        tests
+            .args([filter, "--test-threads=1"])
+            .current_dir(paths::workspace().join("tests"))
+            .env("KURIER_CLUSTER_DIR", cluster.dir())
+            .env(
+                "KURIER_XTASK",
+                env::current_exe().context("cannot find myself")?,
+            );
+        let result = budget.run(&mut tests);
+        if result.is_err() {
+            show(&cluster);
+        }
+        result
+    }
+
+    /// Takes the cluster down, and says so in the report.
+    pub(super) fn finish(self, report: &mut Report) {
+        if let Some(cluster) = self.started {
+            report.add("cluster down", 2, |budget| {
+                cluster.down()?;
+                budget.tally.passed += 1;
+                Ok(())
+            });
+        }
+    }
+
+    fn up(&mut self) -> Result<Cluster> {
+        let cluster = Cluster::at(None)?;
+        if !cluster.is_running()? {
+            // Also when it does not get ready: what has started is to go.
+            self.started = Some(Cluster::at(None)?);
+        }
+        Cluster::up()
+    }
+}
+
+/// What there is to see of a failure once its test is over.
+fn show(cluster: &Cluster) {
+    for question in [
+        "get pods --all-namespaces --output=wide",
+        "get events --all-namespaces --sort-by=.lastTimestamp",
+    ] {
+        let mut kubectl = match cluster.inside("kubectl") {
+            Ok(kubectl) => kubectl,
+            Err(error) => return println!("{error:#}"),
+        };
+        match command::capture(kubectl.args(question.split(' '))) {
+            Ok(answer) => println!("-- kubectl {question}\n{}", command::tail(&answer, 40)),
+            Err(error) => println!("{error:#}"),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::{budget::Budget, build, chart, cluster, gates};
+use super::{budget::Budget, build, chart, cluster::Shared, gates};
 use crate::{
     command,
     tools::{self, debian},
@@ -96,7 +96,7 @@ impl Tier {
         debian::install()
     }
 
-    pub(super) fn run(self, budget: &mut Budget) -> Result<()> {
+    pub(super) fn run(self, budget: &mut Budget, shared: &mut Shared) -> Result<()> {
         match self {
             Self::Pure => gates::run(budget),
             Self::Queue => budget.run(&mut build::tests(&["--test", build::CONFORMANCE])),
@@ -105,8 +105,8 @@ impl Tier {
                 budget.run(tests.args(["--", "local::"]))
             }
             Self::Chart => chart::run(budget),
-            Self::Cluster => cluster::run(budget, "cluster::"),
-            Self::Chaos => cluster::run(budget, "chaos::"),
+            Self::Cluster => shared.run(budget, "cluster::"),
+            Self::Chaos => shared.run(budget, "chaos::"),
         }
     }
 }

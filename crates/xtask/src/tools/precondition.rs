@@ -42,7 +42,11 @@ pub(crate) fn missing() -> Vec<String> {
         ));
     }
     let go = version(Command::new("go").args(["env", "GOVERSION"]));
-    if !go.as_deref().and_then(go_version).is_some_and(|v| v >= GO) {
+    if go
+        .as_deref()
+        .and_then(go_version)
+        .is_none_or(|found| found < GO)
+    {
         missing.push(format!(
             "Go {}.{} or newer is not in PATH: install it from go.dev",
             GO.0, GO.1
