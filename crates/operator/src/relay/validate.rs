@@ -209,6 +209,12 @@ fn listeners(listeners: &[Listener], problems: &mut Problems) -> Vec<ValidListen
     let mut valid = Vec::new();
     for listener in listeners {
         let field = |name: &str| format!("listeners[{}].{name}", listener.name);
+        if listener.name.starts_with("kurier-") {
+            problems.add(
+                &field("name"),
+                "names that begin with kurier- are the pod's own: choose another",
+            );
+        }
         let Some(port) = u16::try_from(listener.port).ok().filter(|port| *port > 0) else {
             problems.add(&field("port"), "must be from 1 to 65535");
             continue;

@@ -94,6 +94,11 @@ fn refusals_say_what_to_do() {
         &["listeners[b].port", "2025", "listener a", "choose another"],
     );
     refused(
+        json!({"listeners": [{"name": "kurier-health", "port": 25}]}),
+        "Invalid",
+        &["listeners[kurier-health].name", "choose another"],
+    );
+    refused(
         json!({"queue": {"lifetime": "1h", "retry": {"initial": "2h", "max": "4h"}}}),
         "Invalid",
         &["queue.retry.initial", "queue.lifetime", "shorten it"],
