@@ -29,7 +29,7 @@ use async_trait::async_trait;
 
 use crate::durability::Durability;
 use crate::id::{Call, Handle, MessageId, WorkerId};
-use crate::model::{Scheduler, WallClock};
+use crate::model::{Remains, Scheduler, WallClock};
 use crate::operation::{
     Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
 };
@@ -91,6 +91,20 @@ impl EmbeddedQueue {
         Ok(Self {
             committer: Committer::start(file, scheduler, clock.clone()),
             clock,
+        })
+    }
+
+    /// What is left in it and in its file, once everything that waits is written.
+    ///
+    /// # Errors
+    /// When the file cannot be written or read.
+    pub async fn remains(&self) -> Result<Remains, QueueError> {
+        self.committer.run(|reply| Job::Flush { reply }).await?;
+        let unreachable = |error: Box<redb::Error>| QueueError::Unreachable(error.to_string());
+        let rows = self.committer.reader().rows().map_err(unreachable)?;
+        Ok(Remains {
+            rows,
+            ..self.step(|scheduler, _| scheduler.remains())
         })
     }
 

@@ -41,6 +41,7 @@ mod limits;
 mod memory;
 mod next;
 mod reap;
+mod remains;
 mod settle;
 mod state;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use change::{Change, Restored};
 pub use clock::WallClock;
 pub use memory::ModelQueue;
 pub use next::Settled;
+pub use remains::Remains;
 
 use state::{Message, Ms, Task, WaitingQueue, Worker};
 use turn::Turn;

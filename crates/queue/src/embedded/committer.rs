@@ -69,6 +69,8 @@ pub(super) enum Job {
         handles: Vec<Handle>,
         reply: Reply<Aborted>,
     },
+    /// Everything before it has been written.
+    Flush { reply: Reply<()> },
     /// Behind the call it asks about.
     Resolve { call: Call, reply: Reply<Resolved> },
 }
@@ -98,6 +100,7 @@ struct State {
     /// Since when changes wait that nobody waits for.
     waiting_since: Option<Instant>,
     failure: Option<String>,
+    writing: bool,
     stopping: bool,
 }
 
@@ -109,6 +112,7 @@ impl Committer {
             changes: Vec::new(),
             waiting_since: None,
             failure: None,
+            writing: false,
             stopping: false,
         };
         let shared = Arc::new(Shared {
@@ -161,6 +165,18 @@ impl Committer {
         self.shared.file.clone()
     }
 
+    /// A batch is being written.
+    #[cfg(test)]
+    pub(super) fn is_writing(&self) -> bool {
+        self.shared.lock().writing
+    }
+
+    /// Jobs behind the batch that is being written.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
     /// The last write failed, and this is why.
     pub(super) fn failure(&self) -> Option<String> {
         self.shared.lock().failure.clone()
@@ -191,7 +207,7 @@ impl Batch {
         self.jobs.iter().flat_map(|job| match job {
             Job::Enqueue { messages, .. } => messages.as_slice(),
             Job::Next { notifications, .. } => notifications,
-            Job::Abort { .. } | Job::Resolve { .. } => &[],
+            Job::Abort { .. } | Job::Flush { .. } | Job::Resolve { .. } => &[],
         })
     }
 
@@ -247,6 +263,7 @@ impl Shared {
     fn finish(&self, batch: Batch) {
         let mut state = self.lock();
         state.failure = None;
+        state.writing = false;
         let mut answers: Vec<Box<dyn FnOnce()>> = Vec::with_capacity(batch.jobs.len());
         let scheduler = &mut state.scheduler;
         for job in batch.jobs {
@@ -269,6 +286,7 @@ impl Shared {
                     let aborted = batch.aborted.unwrap_or(Aborted::Held);
                     answers.push(Box::new(move || _ = reply.send(Ok(aborted))));
                 }
+                Job::Flush { reply } => answers.push(Box::new(move || _ = reply.send(Ok(())))),
                 Job::Resolve { call, reply } => {
                     let resolved = scheduler.resolve(call);
                     answers.push(Box::new(move || _ = reply.send(Ok(resolved))));
@@ -285,6 +303,7 @@ impl Shared {
         tracing::error!(%error, "the queue file cannot be written");
         let mut state = self.lock();
         state.failure = Some(error.to_string());
+        state.writing = false;
         let mut changes = batch.changes;
         let mut again = Vec::new();
         for job in batch.jobs {
@@ -367,11 +386,12 @@ impl State {
                 Job::Enqueue { messages, .. } => {
                     octets += messages.iter().map(Incoming::content_length).sum::<usize>();
                 }
-                Job::Next { .. } | Job::Resolve { .. } => {}
+                Job::Flush { .. } | Job::Next { .. } | Job::Resolve { .. } => {}
             }
             jobs.push(job);
         }
         self.waiting_since = None;
+        self.writing = true;
         Batch {
             now,
             jobs,
@@ -414,6 +434,7 @@ impl std::fmt::Debug for Job {
             Self::Enqueue { .. } => "Enqueue",
             Self::Next { .. } => "Next",
             Self::Abort { .. } => "Abort",
+            Self::Flush { .. } => "Flush",
             Self::Resolve { .. } => "Resolve",
         })
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::OpenError;
 use super::committer::Incoming;
@@ -15,7 +15,7 @@ use crate::model::{Change, Restored, Scheduler};
 use crate::queue::RecordError;
 use crate::record::{Header, Prefix, Record};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const MESSAGES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("messages");
 const TASKS: TableDefinition<'_, (u128, u16), &[u8]> = TableDefinition::new("tasks");
 
@@ -24,6 +24,7 @@ const SCHEMA: u64 = 1;
 const CACHE: usize = 16 * 1024 * 1024;
 
 pub(super) struct File {
+    path: PathBuf,
     open: Box<Opener>,
     /// Absent after a failure, until it could be opened again.
     database: RwLock<Option<Database>>,
@@ -33,28 +34,32 @@ pub(super) type Opener = dyn Fn() -> Result<Database, OpenError> + Send + Sync;
 
 impl File {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let path = path.to_owned();
-        Self::open_by(Box::new(move || {
-            let database = redb::Builder::new().set_cache_size(CACHE).create(&path);
-            let database = database.map_err(|error| classify(&path, error))?;
-            sync_folder_of(&path).map_err(|error| store_error(&path, error))?;
-            Ok(database)
-        }))
+        let owned = path.to_owned();
+        Self::open_by(
+            path,
+            Box::new(move || {
+                let database = redb::Builder::new().set_cache_size(CACHE).create(&owned);
+                let database = database.map_err(|error| classify(&owned, error))?;
+                sync_folder_of(&owned).map_err(|error| store_error(&owned, error))?;
+                Ok(database)
+            }),
+        )
     }
 
-    pub(super) fn open_by(open: Box<Opener>) -> Result<Self, OpenError> {
+    pub(super) fn open_by(path: &Path, open: Box<Opener>) -> Result<Self, OpenError> {
         let database = open()?;
         prepare(&database).map_err(|error| match error {
             Prepare::Schema(found) => OpenError::Schema {
-                path: PathBuf::new(),
+                path: path.to_owned(),
                 found,
             },
             Prepare::Store(source) => OpenError::Store {
-                path: PathBuf::new(),
+                path: path.to_owned(),
                 source,
             },
         })?;
         Ok(Self {
+            path: path.to_owned(),
             open,
             database: RwLock::new(Some(database)),
         })
@@ -66,7 +71,7 @@ impl File {
         let (restored, unreadable) = self
             .with(|database| restore(database, scheduler, now))
             .map_err(|source| OpenError::Store {
-                path: PathBuf::new(),
+                path: self.path.clone(),
                 source,
             })?;
         if unreadable > 0 {
@@ -105,6 +110,27 @@ impl File {
             }
             Ok(records)
         })
+    }
+
+    /// Rows of all messages and tasks.
+    pub(super) fn rows(&self) -> Result<usize, Box<redb::Error>> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let messages = transaction.open_table(MESSAGES)?.len()?;
+            Ok((messages + transaction.open_table(TASKS)?.len()?) as usize)
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn spoil(&self, message: MessageId) {
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            transaction
+                .open_table(MESSAGES)?
+                .insert(key(message), &b"spoilt"[..])?;
+            Ok(transaction.commit()?)
+        })
+        .unwrap();
     }
 
     /// After a failed write the database refuses everything until it is opened again, which also
@@ -271,7 +297,7 @@ fn classify(path: &Path, error: redb::DatabaseError) -> OpenError {
     }
 }
 
-fn store_error(path: &Path, error: impl Into<redb::Error>) -> OpenError {
+pub(super) fn store_error(path: &Path, error: impl Into<redb::Error>) -> OpenError {
     OpenError::Store {
         path: path.to_owned(),
         source: Box::new(error.into()),

@@ -3,7 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Change, Scheduler, WallClock};
+use super::{Change, Remains, Scheduler, WallClock};
 use crate::durability::Durability;
 use crate::id::{Call, Handle, MessageId, WorkerId};
 use crate::operation::{
@@ -35,6 +35,15 @@ impl ModelQueue {
         Self {
             state: Mutex::new(state),
             clock,
+        }
+    }
+
+    /// What is left in it.
+    pub fn remains(&self) -> Remains {
+        let state = self.lock();
+        Remains {
+            rows: state.records.len(),
+            ..state.scheduler.remains()
         }
     }
 

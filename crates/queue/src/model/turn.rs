@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Scheduler;
+use super::remains::Remains;
 use super::state::{Ms, QueueRef};
 
 #[derive(Debug, Default)]
@@ -66,6 +67,16 @@ impl Turn {
             .iter()
             .map(|(site, queues)| (site.clone(), queues.len()))
             .collect()
+    }
+
+    pub(super) fn remains(&self) -> Remains {
+        Remains {
+            wakes: self.wake.len(),
+            active_tenants: self.tenants.len(),
+            blocked: self.blocked.len(),
+            slots: self.used.len(),
+            ..Remains::default()
+        }
     }
 
     fn set_virtual_time(&mut self, tenant: &str, virtual_time: u64) {

@@ -1,0 +1,32 @@
+use super::Scheduler;
+
+/// How much there is of everything that has an owner who must delete it. Limits, the virtual time
+/// and the finishes of tenants are not counted: they stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Remains {
+    /// Records and rows of a store.
+    pub rows: usize,
+    pub messages: usize,
+    pub tasks: usize,
+    pub expiries: usize,
+    pub queues: usize,
+    pub wakes: usize,
+    pub active_tenants: usize,
+    pub blocked: usize,
+    pub slots: usize,
+    pub workers: usize,
+}
+
+impl Scheduler {
+    pub fn remains(&self) -> Remains {
+        Remains {
+            rows: 0,
+            messages: self.messages.len(),
+            tasks: self.tasks.len(),
+            expiries: self.expiry.len(),
+            queues: self.queues.len(),
+            workers: self.workers.len(),
+            ..self.turn.remains()
+        }
+    }
+}
