@@ -48,7 +48,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub(super) enum ConnectError {
     #[error("{0}")]
     Unreachable(String),
-    /// A server that cannot keep this queue, whatever its settings.
+    /// A server that cannot take mail, whatever its settings.
     #[error("{0}")]
     Unsupported(String),
     /// The queue belongs to somebody else.
@@ -221,10 +221,10 @@ impl Connection {
         command.arg(ATTACH.as_str()).arg("1").arg(&target.prefix);
         command.written(SCHEMA).arg(&target.owner);
         let replies = self.exchange(Request::of(command), deadline).await?;
-        let Some(Reply::Array(fields)) = replies.into_iter().next() else {
-            return Err(ConnectError::Unreachable(
-                "it did not answer with schema and owner".into(),
-            ));
+        let fields = match replies.into_iter().next() {
+            Some(Reply::Array(fields)) => fields,
+            Some(Reply::Error(text)) => return Err(ConnectError::Unreachable(text)),
+            other => return Err(ConnectError::Unreachable(format!("EVAL: {other:?}"))),
         };
         let [Reply::Bulk(schema), Reply::Bulk(owner)] = fields.as_slice() else {
             return Err(ConnectError::Conflict(

@@ -61,10 +61,13 @@ pub(super) async fn ask(
 }
 
 impl Store {
-    /// Why no queue can be kept here, whatever the settings.
+    /// Why mail cannot be taken here, whatever the settings.
     pub(super) fn unsupported(&self) -> Option<String> {
         if self.info.contains_key("dragonfly_version") {
             return Some("Dragonfly has no append-only file; use Redis or Valkey >= 7.0".into());
+        }
+        if self.info("role") == "slave" {
+            return Some("this is a replica: name the primary in the address".into());
         }
         let version = self.info.get("redis_version")?;
         let major = version
@@ -107,12 +110,6 @@ impl Store {
                 "FailoverCanLose",
                 "use a single primary without Sentinel or Cluster: a fail-over loses what was not \
                  replicated, and this level does not wait for replicas",
-            );
-        }
-        if self.info("role") != "master" {
-            return unmet(
-                "NotVerified",
-                "name the primary in the address: this is a replica",
             );
         }
         if self.info("connected_slaves") != "0" {

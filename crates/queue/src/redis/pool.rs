@@ -40,10 +40,10 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<Connection, ConnectError> {
-        if let Some(trouble) = &*self.trouble() {
-            if Instant::now() < trouble.until {
-                return Err(trouble.error.clone());
-            }
+        if let Some(trouble) = &*self.trouble()
+            && Instant::now() < trouble.until
+        {
+            return Err(trouble.error.clone());
         }
         let opened = Connection::open(&self.target).await;
         let mut trouble = self.trouble();

@@ -153,7 +153,7 @@ pub(super) enum Reply {
     Integer(i64),
     Bulk(Bytes),
     Nil,
-    Array(Vec<Reply>),
+    Array(Vec<Self>),
 }
 
 /// The octets are no reply of this protocol.
@@ -179,7 +179,12 @@ fn end_of(octets: &[u8], start: usize, depth: usize) -> Result<Result<usize, usi
     if depth > MAX_DEPTH {
         return Err(ReplyError("reply is nested too deep"));
     }
-    let Some((kind, line, mut next)) = line_at(octets, start)? else {
+    let Some(Line {
+        kind,
+        line,
+        mut next,
+    }) = line_at(octets, start)?
+    else {
         return Ok(Err(octets.len().max(start) + 1));
     };
     match kind {
@@ -209,7 +214,12 @@ fn end_of(octets: &[u8], start: usize, depth: usize) -> Result<Result<usize, usi
 
 /// Only for octets whose end [`end_of`] has found.
 fn build(octets: &Bytes, start: usize) -> Result<(Reply, usize), ReplyError> {
-    let Some((kind, line, mut next)) = line_at(octets, start)? else {
+    let Some(Line {
+        kind,
+        line,
+        mut next,
+    }) = line_at(octets, start)?
+    else {
         return Err(ReplyError("reply is cut short"));
     };
     let reply = match kind {
@@ -240,8 +250,15 @@ fn build(octets: &Bytes, start: usize) -> Result<(Reply, usize), ReplyError> {
     Ok((reply, next))
 }
 
-/// Kind, line without CRLF, and where the next line starts.
-fn line_at(octets: &[u8], start: usize) -> Result<Option<(u8, &[u8], usize)>, ReplyError> {
+struct Line<'a> {
+    kind: u8,
+    /// Without the kind and CRLF.
+    line: &'a [u8],
+    /// Where what follows it starts.
+    next: usize,
+}
+
+fn line_at(octets: &[u8], start: usize) -> Result<Option<Line<'_>>, ReplyError> {
     let rest = octets.get(start..).unwrap_or_default();
     let Some(end) = rest.iter().take(MAX_LINE).position(|octet| *octet == b'\n') else {
         return if rest.len() < MAX_LINE {
@@ -251,7 +268,11 @@ fn line_at(octets: &[u8], start: usize) -> Result<Option<(u8, &[u8], usize)>, Re
         };
     };
     match &rest[..end] {
-        [kind, line @ .., b'\r'] => Ok(Some((*kind, line, start + end + 1))),
+        [kind, line @ .., b'\r'] => Ok(Some(Line {
+            kind: *kind,
+            line,
+            next: start + end + 1,
+        })),
         _ => Err(ReplyError("line does not end in CRLF")),
     }
 }
@@ -334,7 +355,11 @@ mod tests {
         let request = Request::of(command);
         let mut slices = [IoSlice::new(&[]); 3];
         assert_eq!(request.chunks_vectored(&mut slices), 3);
-        assert_eq!(slices.concat(), b"*2\r\n$3\r\nSET\r\n$4\r\nbody");
+        let octets: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        assert_eq!(octets, b"*2\r\n$3\r\nSET\r\n$4\r\nbody");
     }
 
     fn read(octets: &[u8]) -> Result<Result<Reply, usize>, ReplyError> {

@@ -4,6 +4,7 @@
 local wid, lane, n, mid = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if call('ZSCORE', P .. 'wk', wid) and tonumber(call('HGET', P .. 'ln:' .. wid, lane) or 0) < n then
   call('HSET', P .. 'ln:' .. wid, lane, n)
+  call('HDEL', P .. 'ln:' .. wid, lane .. 'r')
 end
 local claims = P .. 'c:' .. wid
 if call('ZSCORE', P .. 'exp', mid) then

@@ -31,11 +31,10 @@ local function drain(owner)
   if budget == 0 then return end
   local slots = call('HKEYS', P .. 'cw:' .. owner)
   table.sort(slots)
-  for _, slot in ipairs(slots) do
-    if budget == 0 then return end
-    free_slot(owner, slot)
-    budget = budget - 1
-  end
+  for k = #slots, budget + 1, -1 do slots[k] = nil end
+  release(owner, slots)
+  budget = budget - #slots
+  if call('EXISTS', P .. 'cw:' .. owner) == 1 then return end
   call('SREM', P .. 'ws', owner)
   call('UNLINK', P .. 'ln:' .. owner)
 end
@@ -72,7 +71,8 @@ local foreign = -1
 local first = call('ZRANGE', P .. 'wk', 0, 1, 'WITHSCORES')
 for k = 1, #first, 2 do
   if first[k] ~= wid then
-    foreign = math.max(0, tonumber(first[k + 1]) - now)
+    -- Before its own gate opens there is nothing to take.
+    foreign = math.max(0, tonumber(first[k + 1]) - now, since + lease - now)
     break
   end
 end

@@ -1,124 +1,235 @@
 -- Claims: by name for expiry, otherwise in turn and within the slots of each site.
 
--- Puts tasks that this script took from queue `q` into the claim set and describes them in `reply`:
--- tid, ms until the message expires, number of state fields and values, these.
--- `exp` holds mid -> time * 2 + (1 when found expired).
-local function hand_out(q, tids, reply)
-  local members, mids = {}, {}
-  for k, tid in ipairs(tids) do
-    members[2 * k - 1] = (now + claim_ms) * 2
-    members[2 * k] = tid .. '|' .. q
-    mids[k] = message_of(tid)
-  end
-  call('ZADD', P .. 'c:' .. wid, unpack(members))
-  local expiry = call('ZMSCORE', P .. 'exp', unpack(mids))
-  for k, tid in ipairs(tids) do
-    local expires_in, score = 0, tonumber(expiry[k] or 1)
-    if score % 2 == 0 then expires_in = math.max(0, score / 2 - now) end
-    local state = call('HGETALL', P .. 't:' .. tid)
-    reply[#reply + 1] = tid
-    reply[#reply + 1] = expires_in
-    reply[#reply + 1] = #state
-    for _, value in ipairs(state) do reply[#reply + 1] = value end
-  end
-end
+-- What this call claims, a list of { queue, tids }; and what is written once at its end: slots with
+-- their site, queues with nothing left in them.
+local named, granted, taken_slots, emptied = {}, {}, {}, {}
 
 -- Only where it waits. No slot and no turn, so that mail which cannot be claimed still expires.
-local function claim_by_name(handle, withheld, reply)
+-- `exp` holds mid -> time * 2 + (1 when found expired).
+local function claim_by_name(handle, withheld)
   local tid, q = parts_of(handle)
-  if withheld[tid] or call('ZREM', P .. 'q:' .. q, tid) == 0 then return false end
+  if withheld[tid] or call('ZREM', P .. 'q:' .. q, tid) == 0 then return end
   local mid = message_of(tid)
   local score = tonumber(call('ZSCORE', P .. 'exp', mid) or 0)
   if score > 0 and (score % 2 == 1 or score / 2 <= now) then
     call('ZADD', P .. 'exp', (now + 30000) * 2 + 1, mid)
   end
-  reply[#reply + 1] = q
-  hand_out(q, { tid }, reply)
-  return true
+  named[#named + 1] = { q, { tid } }
 end
 
 local function promote()
-  local due = call('ZRANGE', P .. 'wake', '-inf', now, 'BYSCORE', 'LIMIT', 0, 64)
+  local due = call('ZRANGE', P .. 'wake', '-inf', now_text, 'BYSCORE', 'LIMIT', 0, 64)
   if #due == 0 then return end
   call('ZREM', P .. 'wake', unpack(due))
-  for _, q in ipairs(due) do
-    call('ZREM', P .. 'blk:' .. site_of(q), q)
-    activate(q)
+  local tenants, sites = {}, {}
+  for k, q in ipairs(due) do sites[k] = site_of(q) end
+  local blocked = any_blocked(sites)
+  for k, q in ipairs(due) do
+    if blocked then call('ZREM', P .. 'blk:' .. sites[k], q) end
+    local tenant = tenant_of(q)
+    tenants[tenant] = tenants[tenant] or {}
+    table.insert(tenants[tenant], q)
+  end
+  load_used(sites)
+  for tenant, queues in pairs(tenants) do activate(tenant, queues) end
+end
+
+-- The tenants this call can reach, read when the first is visited, written back by `save_roster`.
+-- Of each: name, vt; its queues in order and the next of them, read when it is first visited; which
+-- were served or have left.
+local roster, reach
+local function load_roster()
+  roster = {}
+  local view = call('ZRANGE', P .. 'ten', 0, reach, 'WITHSCORES')
+  for k = 1, #view, 2 do
+    roster[#roster + 1] = { name = view[k], vt = tonumber(view[k + 1]), vt_before = tonumber(view[k + 1]) }
   end
 end
 
--- How many tasks of `q` are due for this caller, and how many due ones it must not be given
--- because a transaction of this process has them open.
-local function due_of(q, withheld)
-  local ready, kept = call('ZCOUNT', P .. 'q:' .. q, '-inf', now), 0
+-- Least virtual time, then name; nil when no tenant has an active queue.
+local function next_tenant()
+  if not roster then load_roster() end
+  local best
+  for _, tenant in ipairs(roster) do
+    if not tenant.left and (not best or tenant.vt < best.vt
+        or (tenant.vt == best.vt and tenant.name < best.name)) then
+      best = tenant
+    end
+  end
+  if best and not best.queues then
+    best.queues = call('ZRANGE', P .. 'act:' .. best.name, 0, reach)
+    -- Visits never come to the end of a view that was cut.
+    best.cut = #best.queues > reach
+    best.next, best.served, best.gone = 1, {}, {}
+  end
+  return best
+end
+
+local function stays_active(tenant, q)
+  seq = seq + 1
+  tenant.queues[#tenant.queues + 1] = q
+  tenant.served[#tenant.served + 1] = seq
+  tenant.served[#tenant.served + 1] = q
+end
+
+local function leaves(tenant, q)
+  tenant.gone[#tenant.gone + 1] = q
+  tenant.left = tenant.next > #tenant.queues and not tenant.cut
+end
+
+local function save_roster()
+  for _, tenant in ipairs(roster or {}) do
+    if tenant.queues then
+      local active = P .. 'act:' .. tenant.name
+      if #tenant.served > 0 then call('ZADD', active, unpack(tenant.served)) end
+      if #tenant.gone > 0 then call('ZREM', active, unpack(tenant.gone)) end
+      if tenant.left then
+        call('ZREM', P .. 'ten', tenant.name)
+        if tenant.vt > V then call('HSET', P .. 'st', 'f:' .. tenant.name, tenant.vt) end
+      elseif tenant.vt ~= tenant.vt_before then
+        call('ZADD', P .. 'ten', tenant.vt, tenant.name)
+      end
+    end
+  end
+  roster = nil
+end
+
+-- The first count + 1 of a queue: tids that are due for this caller, how many due ones it must not
+-- be given because a transaction of its process has them open, when the first of the others is due
+-- (nil where the view ends before), and whether the view ends before the due ones do.
+local function look(q, count, withheld)
+  local view = call('ZRANGE', P .. 'q:' .. q, 0, count, 'WITHSCORES')
+  local tids, kept = {}, 0
+  for k = 1, #view, 2 do
+    local due = tonumber(view[k + 1])
+    if due > now then return tids, kept, due, false end
+    if withheld[view[k]] then
+      kept = kept + 1
+    else
+      tids[#tids + 1] = view[k]
+    end
+  end
+  return tids, kept, nil, #view == 2 * (count + 1)
+end
+
+local function count_due(q, withheld)
+  local ready = call('ZCOUNT', P .. 'q:' .. q, '-inf', now_text)
   for tid in pairs(withheld) do
     local due = call('ZSCORE', P .. 'q:' .. q, tid)
-    if due and tonumber(due) <= now then kept = kept + 1 end
+    if due and tonumber(due) <= now then ready = ready - 1 end
   end
-  return ready - kept, kept
+  return ready
 end
 
 -- A queue that is not active any more has a cause to be looked at again, or nothing in it.
-local function park(q, kept)
-  if kept > 0 then
-    call('ZADD', P .. 'wake', 'LT', now + 1000, q)
-  end
-  local first = call('ZRANGE', P .. 'q:' .. q, '(' .. now, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-  if first[1] then
-    call('ZADD', P .. 'wake', 'LT', first[2], q)
+local function park(q, kept, later)
+  if kept > 0 then call('ZADD', P .. 'wake', 'LT', now + 1000, q) end
+  if later then
+    call('ZADD', P .. 'wake', 'LT', later, q)
   elseif kept == 0 then
-    call('SREM', P .. 'qs', q)
+    emptied[#emptied + 1] = q
   end
 end
 
-local function take(q, count, withheld, kept)
-  local tids = {}
-  for _, tid in ipairs(call('ZRANGE', P .. 'q:' .. q, '-inf', now, 'BYSCORE', 'LIMIT', 0, count + kept)) do
-    if #tids < count and not withheld[tid] then tids[#tids + 1] = tid end
-  end
-  call('ZREM', P .. 'q:' .. q, unpack(tids))
-  return tids
-end
-
--- One visit: the tenant with the least virtual time, its least recently served queue. Appends a
--- grant to `reply` and returns true, or parks the queue. Due comes before slot: a queue with
+-- One visit: the tenant with the least virtual time, its least recently served queue. Grants or
+-- parks the queue; false when no tenant has an active queue. Due comes before slot: a queue with
 -- nothing due never waits for one.
-local function visit(grants, per_grant, withheld, reply)
-  local first = call('ZRANGE', P .. 'ten', 0, 0, 'WITHSCORES')
-  local tenant, vt = first[1], tonumber(first[2])
-  local q = call('ZRANGE', P .. 'act:' .. tenant, 0, 0)[1]
+local function visit(per_grant, withheld, withheld_count)
+  local tenant = next_tenant()
+  if not tenant then return false end
+  local q = tenant.queues[tenant.next]
+  tenant.next = tenant.next + 1
   local site = site_of(q)
-  local ready, kept = due_of(q, withheld)
-  if ready <= 0 then
-    deactivate(q, tenant, vt)
-    park(q, kept)
-    unblock_one(site)
-    return false
+  local tids, kept, later, more = look(q, withheld_count + 8, withheld)
+  if #tids == 0 then
+    leaves(tenant, q)
+    park(q, kept, later)
+    if any_blocked({ site }) then
+      save_roster()
+      unblock(site, 1)
+    end
+    return true
   end
   local free = limit_of(site) - used_of(site)
   if free <= 0 then
-    deactivate(q, tenant, vt)
-    call('ZADD', P .. 'blk:' .. site, vt, q)
+    leaves(tenant, q)
+    call('ZADD', P .. 'blk:' .. site, tenant.vt, q)
     call('ZADD', P .. 'wake', 'LT', now + safety_ms, q)
-    return false
+    return true
   end
   -- Few tasks spread over the free slots.
-  local tids = take(q, math.min(per_grant, math.ceil(ready / free)), withheld, kept)
-  call('HINCRBY', P .. 'ct', site, 1)
-  call('HSET', P .. 'cw:' .. wid, lane .. '.' .. ARGV[3] .. '.' .. grants, site)
-  V, turn_changed = vt, true
-  if ready > #tids then
-    seq = seq + 1
-    call('ZADD', P .. 'act:' .. tenant, seq, q)
-    call('ZADD', P .. 'ten', vt + #tids, tenant)
+  local ready = more and count_due(q, withheld) or #tids
+  local count = math.min(per_grant, math.ceil(ready / free))
+  if count > #tids then tids = look(q, withheld_count + count - 1, withheld) end
+  for k = #tids, count + 1, -1 do tids[k] = nil end
+  call('ZREM', P .. 'q:' .. q, unpack(tids))
+  used[site] = used[site] + 1
+  taken_slots[#taken_slots + 1] = lane .. '.' .. ARGV[3] .. '.' .. #granted
+  taken_slots[#taken_slots + 1] = site
+  granted[#granted + 1] = { q, tids }
+  V, turn_changed = tenant.vt, true
+  tenant.vt = tenant.vt + count
+  if ready > count then
+    stays_active(tenant, q)
   else
-    deactivate(q, tenant, vt + #tids)
-    park(q, kept)
+    if more then
+      local _
+      _, kept, later = look(q, withheld_count, withheld)
+    end
+    leaves(tenant, q)
+    park(q, kept, later)
   end
-  reply[#reply + 1] = q
-  reply[#reply + 1] = #tids
-  hand_out(q, tids, reply)
   return true
+end
+
+local function claim(max, per_grant, withheld, withheld_count)
+  load_turn()
+  promote()
+  reach = 64 + max
+  for _ = 1, reach do
+    if #granted == max or not visit(per_grant, withheld, withheld_count) then break end
+  end
+  save_roster()
+  if #taken_slots > 0 then call('HSET', P .. 'cw:' .. wid, unpack(taken_slots)) end
+  if #emptied > 0 then call('SREM', P .. 'qs', unpack(emptied)) end
+end
+
+-- Puts what was taken into the claim set and describes it: tid, ms until the message expires, number
+-- of state fields and values, these.
+local function hand_out(claims_made, with_counts, reply)
+  local members, mids, states, deadline = {}, {}, {}, text((now + claim_ms) * 2)
+  for _, made in ipairs(claims_made) do
+    for _, tid in ipairs(made[2]) do
+      members[#members + 1] = deadline
+      members[#members + 1] = tid .. '|' .. made[1]
+      mids[#mids + 1] = message_of(tid)
+      states[#states + 1] = P .. 't:' .. tid
+    end
+  end
+  local expiry, has_state = {}, {}
+  for from = 1, #mids, 1000 do
+    local last = math.min(from + 999, #mids)
+    call('ZADD', claims, unpack(members, 2 * from - 1, 2 * last))
+    local scores = call('ZMSCORE', P .. 'exp', unpack(mids, from, last))
+    local any = call('EXISTS', unpack(states, from, last)) > 0
+    for k = from, last do
+      expiry[k] = tonumber(scores[k - from + 1] or 1)
+      has_state[k] = any
+    end
+  end
+  local k = 0
+  for _, made in ipairs(claims_made) do
+    reply[#reply + 1] = made[1]
+    if with_counts then reply[#reply + 1] = #made[2] end
+    for _, tid in ipairs(made[2]) do
+      k = k + 1
+      reply[#reply + 1] = tid
+      reply[#reply + 1] = expiry[k] % 2 == 0 and math.max(0, expiry[k] / 2 - now) or 0
+      local state = has_state[k] and call('HGETALL', states[k]) or {}
+      reply[#reply + 1] = #state
+      for _, value in ipairs(state) do reply[#reply + 1] = value end
+    end
+  end
 end
 
 -- 0 more, 1 sleep, 2 empty; ms.

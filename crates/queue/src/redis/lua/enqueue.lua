@@ -24,23 +24,31 @@ if refused then
 end
 
 call('HSET', P .. 'ln:' .. wid, lane, n)
-local queues = {}
+call('HDEL', P .. 'ln:' .. wid, lane .. 'r')
+local names, members, expiry = {}, {}, {}
 for _, m in ipairs(messages) do
-  call('ZADD', P .. 'exp', (now + m.lifetime) * 2, m.mid)
+  expiry[#expiry + 1] = text((now + m.lifetime) * 2)
+  expiry[#expiry + 1] = m.mid
   if m.tasks > 1 then call('HSET', P .. 'rc', m.mid, m.tasks) end
   for k = 0, m.tasks - 1 do
     local q = ARGV[m.first + k]
-    local members = queues[q]
-    if not members then members = {}; queues[q] = members end
-    members[#members + 1] = now
-    members[#members + 1] = m.mid .. '.' .. k
+    local list = members[q]
+    if not list then
+      list = {}
+      members[q] = list
+      names[#names + 1] = q
+    end
+    list[#list + 1] = now_text
+    list[#list + 1] = m.mid .. (k == 0 and '.0' or '.' .. k)
   end
 end
-for q, members in pairs(queues) do
-  -- unpack has a bound of some 8,000 values.
-  for from = 1, #members, 2000 do
-    call('ZADD', P .. 'q:' .. q, unpack(members, from, math.min(from + 1999, #members)))
-  end
-  schedule(q, now)
+-- unpack has a bound of some 8,000 values.
+local function each_part(list, size, use)
+  for from = 1, #list, size do use({ unpack(list, from, math.min(from + size - 1, #list)) }) end
 end
+each_part(expiry, 2000, function(part) call('ZADD', P .. 'exp', unpack(part)) end)
+for _, q in ipairs(names) do
+  each_part(members[q], 2000, function(part) call('ZADD', P .. 'q:' .. q, unpack(part)) end)
+end
+each_part(names, 1000, function(part) schedule(part, now_text) end)
 return 0

@@ -18,9 +18,7 @@ local names = {}
 for site in pairs(sites) do names[#names + 1] = site end
 table.sort(names)
 for _, site in ipairs(names) do
-  for _ = 1, math.min(limit_of(site) - used_of(site), call('ZCARD', P .. 'blk:' .. site)) do
-    unblock_one(site)
-  end
+  unblock(site, math.max(0, limit_of(site) - used_of(site)))
 end
 save_turn()
 return 1

@@ -21,8 +21,9 @@ end
 -- until it ends: its later owners ask before the last octet.
 local function put_back(tid, q, begun, due)
   if begun then call('HSET', P .. 't:' .. tid, 'rb', 1) end
+  due = text(due)
   call('ZADD', P .. 'q:' .. q, due, tid)
-  schedule(q, due)
+  schedule({ q }, due)
 end
 
 -- Claim sets hold handle -> deadline * 2 + begun.

@@ -1,0 +1,142 @@
+//! Level `Fsync`, row by row on a real server: what is not met is named, and nothing is written.
+
+use queue::durability::Durability;
+use queue::operation::Taken;
+use queue::{Queue, QueueError};
+
+use crate::redis_fixture::{COMMIT, Caller, config_set, keys, message, open};
+use crate::redis_server::RedisServer;
+
+async fn check_row(server: &RedisServer, worker: &mut Caller, reason: &str) {
+    let Durability::Unmet {
+        reason: got,
+        remedy,
+    } = worker.queue.durability().await.unwrap()
+    else {
+        panic!("{reason} is not noticed")
+    };
+    assert_eq!(got, reason);
+    assert!(!remedy.is_empty());
+    let before = keys(server);
+    let call = worker.call(COMMIT);
+    let refused = worker
+        .queue
+        .enqueue(call, &[message(&["example.net"])])
+        .await;
+    let Err(QueueError::NotDurable(text)) = &refused else {
+        panic!("{reason}: {refused:?}")
+    };
+    assert!(text.starts_with(reason), "{text}");
+    assert_eq!(keys(server), before);
+}
+
+async fn check_met(worker: &mut Caller) {
+    assert_eq!(worker.queue.durability().await.unwrap(), Durability::Fsync);
+    worker.enqueue(&[message(&["example.net"])]).await;
+}
+
+#[tokio::test]
+async fn each_setting_is_required_and_may_come_back() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    check_met(&mut worker).await;
+    let rows = [
+        ("appendfsync", "everysec", "always", "NotFsyncAlways"),
+        ("appendfsync", "no", "always", "NotFsyncAlways"),
+        (
+            "no-appendfsync-on-rewrite",
+            "yes",
+            "no",
+            "FsyncPausedOnRewrite",
+        ),
+        ("maxmemory-policy", "allkeys-lru", "noeviction", "Evicting"),
+        ("maxmemory-policy", "volatile-ttl", "noeviction", "Evicting"),
+        ("appendonly", "no", "yes", "AofOff"),
+    ];
+    for (setting, bad, good, reason) in rows {
+        config_set(&server, setting, bad);
+        check_row(&server, &mut worker, reason).await;
+        config_set(&server, setting, good);
+        if setting == "appendonly" {
+            // Only once its first rewrite is done.
+            while queue.durability().await.unwrap() != Durability::Fsync {
+                tokio::task::yield_now().await;
+            }
+        }
+        check_met(&mut worker).await;
+    }
+}
+
+#[tokio::test]
+async fn it_is_checked_when_a_connection_is_made() {
+    let server = RedisServer::start_with(&[("appendfsync", "everysec")], &[]);
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    let call = worker.call(COMMIT);
+    let refused = queue.enqueue(call, &[message(&["example.net"])]).await;
+    assert!(
+        matches!(refused, Err(QueueError::NotDurable(_))),
+        "{refused:?}"
+    );
+
+    // The refused call was not used up.
+    config_set(&server, "appendfsync", "always");
+    assert_eq!(queue.durability().await.unwrap(), Durability::Fsync);
+    let taken = queue
+        .enqueue(call, &[message(&["example.net"])])
+        .await
+        .unwrap();
+    assert_eq!(taken, Taken::Ran(()));
+}
+
+#[tokio::test]
+async fn a_replica_may_be_promoted_and_lose() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    check_met(&mut worker).await;
+    let primary = format!("127.0.0.1 {}", server.port());
+    let replica = RedisServer::start_with(&[], &[]);
+    redis::cmd("REPLICAOF")
+        .arg(primary.split(' ').collect::<Vec<_>>())
+        .exec(&mut replica.client())
+        .unwrap();
+    while queue.durability().await.unwrap() == Durability::Fsync {
+        tokio::task::yield_now().await;
+    }
+    check_row(&server, &mut worker, "FailoverCanLose").await;
+
+    // And the replica itself is no place to write to.
+    let queue = open(replica.url());
+    let Durability::Unmet { reason, remedy } = queue.durability().await.unwrap() else {
+        panic!("a replica is taken for a primary")
+    };
+    assert_eq!(reason, "NotVerified");
+    assert!(remedy.contains("replica"), "{remedy}");
+    assert!(matches!(
+        queue.counts().await,
+        Err(QueueError::Unreachable(_))
+    ));
+}
+
+#[tokio::test]
+async fn what_may_not_be_asked_is_not_verified() {
+    let server = RedisServer::start();
+    let acl = |rules: &[&str]| {
+        redis::cmd("ACL")
+            .arg("SETUSER")
+            .arg("kurier")
+            .arg(rules)
+            .exec(&mut server.client())
+            .unwrap();
+    };
+    acl(&["on", ">pw", "~*", "+@all", "-config"]);
+    let queue = open(format!("redis://kurier:pw@127.0.0.1:{}", server.port()));
+    let mut worker = Caller::register(&queue).await;
+    check_row(&server, &mut worker, "NotVerified").await;
+    acl(&["+config", "-info"]);
+    check_row(&server, &mut worker, "NotVerified").await;
+    acl(&["+info"]);
+    check_met(&mut worker).await;
+}
