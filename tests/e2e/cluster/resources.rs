@@ -127,6 +127,26 @@ fn c_a_relay_that_asks_for_what_is_not_built_is_told_what_to_do() -> Result<()> 
 }
 
 #[test]
+fn c_a_relay_that_contradicts_itself_is_told_what_to_do() -> Result<()> {
+    installed()?;
+    let contradiction = "}}, lifetime: 1h, retry: {initial: 1h, max: 2h}}";
+    apply(
+        MAIL,
+        &relay("contradiction", "").replace("}}}", contradiction),
+    )?;
+    let accepted = condition("mailrelay/contradiction", "Accepted", "False", SOON)?;
+    let message = accepted["message"].as_str().unwrap_or_default();
+    ensure!(
+        accepted["reason"] == "Invalid"
+            && message.contains("queue.retry.initial")
+            && message.contains("shorten it"),
+        "{accepted}"
+    );
+    kubectl(&["delete", "--namespace", MAIL, "mailrelay/contradiction"])?;
+    Ok(())
+}
+
+#[test]
 fn c_a_foreign_secret_is_never_overwritten() -> Result<()> {
     installed()?;
     let manifest = "apiVersion: v1
@@ -206,7 +226,7 @@ fn z_uninstalling_leaves_nothing_behind() -> Result<()> {
             .iter()
             .filter(|object| {
                 let labels = &object["metadata"]["labels"];
-                labels["app.kubernetes.io/managed-by"] == "kurier"
+                labels["app.kubernetes.io/managed-by"] == "kurier-operator"
                     || labels["app.kubernetes.io/name"] == "kurier"
             })
             .map(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]))
