@@ -74,6 +74,11 @@ impl Faulty {
         }
     }
 
+    /// The queue without faults, for others than the one that has them.
+    pub(crate) fn model(&self) -> Arc<ModelQueue> {
+        Arc::clone(&self.model)
+    }
+
     /// The next call of `operation` goes wrong.
     pub(crate) fn inject(&self, operation: Operation, fault: Fault) {
         self.faults.lock().unwrap().push_back((operation, fault));

@@ -25,7 +25,6 @@ pub(crate) const TIMING: Timing = Timing {
 /// A queue and the workers at it.
 pub(crate) struct World {
     pub(crate) queue: Arc<Faulty>,
-    pub(crate) model: Arc<ModelQueue>,
     start: Instant,
 }
 
@@ -37,8 +36,7 @@ impl World {
         });
         let model = Arc::new(ModelQueue::new(&TIMING, clock));
         Self {
-            queue: Arc::new(Faulty::new(Arc::clone(&model))),
-            model,
+            queue: Arc::new(Faulty::new(model)),
             start,
         }
     }
@@ -63,12 +61,12 @@ impl World {
 
     /// Another pod's worker, at the same queue without faults.
     pub(crate) fn other_worker(&self) -> Worker {
-        let queue: Arc<dyn Queue> = self.model.clone();
+        let queue: Arc<dyn Queue> = self.queue.model();
         Worker::start(queue, self.settings(), CancellationToken::new())
     }
 
     pub(crate) async fn counts(&self) -> Counts {
-        self.model.counts().await.unwrap()
+        self.queue.model().counts().await.unwrap()
     }
 
     /// Waits until `is` holds of the queue's counts.
