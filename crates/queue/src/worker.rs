@@ -1,7 +1,7 @@
 //! The worker: this process' membership in the queue, between its connections and the back end.
 //!
 //! The procedure, in order:
-//! 1. the [heart](heart) registers the process, beats, takes back what dead workers held, and asks
+//! 1. the heart registers the process, beats, takes back what dead workers held, and asks
 //!    what a confirmed write is worth; [`Worker::status`] says how that goes;
 //! 2. [`Worker::enqueue`] commits messages in groups: each of four committers takes what waits;
 //! 3. whoever can deliver says so with [`Worker::want`] and gets [`Work`]: grants (a connection

@@ -2,14 +2,14 @@
 //!
 //! The procedure, in order:
 //! 1. [`Delivery`] asks the [`Worker`] for as many grants as it has agents to spare;
-//! 2. an [agent](agent) takes a grant, one connection and some tasks of one queue, and attempts
+//! 2. an [agent] takes a grant, one connection and some tasks of one queue, and attempts
 //!    them one after the other;
 //! 3. [`Hosts`](connect::Hosts) finds where the route leads now, and connects to the first host
-//!    that takes mail, unless the [pool](pool) has a connection;
+//!    that takes mail, unless the [pool] has a connection;
 //! 4. a [`Connection`](connection::Connection) sends the message; its last octet waits for the dot
 //!    check;
 //! 5. [`verdict`](disposition::verdict) says what an answer means, for whom;
-//! 6. the [report](report) settles the task: retry, [notification] to the sender, outcome.
+//! 6. the [report] settles the task: retry, [notification] to the sender, outcome.
 //!
 //! Invariants:
 //! * Every failure goes through one table, [`disposition`].
@@ -78,7 +78,7 @@ pub struct Settings {
     pub retry: Retry,
     pub limits: Limits,
     pub messages_per_connection: u32,
-    /// Grants at work in this process at the same time.
+    /// Grants at work in this process at the same time; looked at when delivery starts.
     pub agents: usize,
     pub connect_timeout: Duration,
     pub timeouts: Timeouts,
@@ -238,8 +238,8 @@ async fn hand_out(inner: Arc<Inner>) {
             Work::Deliver(grant) => inner.spawn({
                 let inner = Arc::clone(&inner);
                 async move {
+                    let _want = WantAnother(&inner.worker);
                     agent::run(&inner, grant).await;
-                    inner.worker.want(1);
                 }
             }),
             Work::Expire(claim) => inner.spawn({
@@ -247,6 +247,15 @@ async fn hand_out(inner: Arc<Inner>) {
                 async move { agent::expire(&inner, claim).await }
             }),
         }
+    }
+}
+
+/// Asks for another grant when the agent of this one ends, however it ends.
+struct WantAnother<'a>(&'a Worker);
+
+impl Drop for WantAnother<'_> {
+    fn drop(&mut self) {
+        self.0.want(1);
     }
 }
 
