@@ -1,0 +1,72 @@
+//! `kurier demo`: the main job, shown on one machine.
+//!
+//! The procedure, in order:
+//! 1. [`site`] makes a throw-away folder with a certificate and a configuration, and starts a relay
+//!    on the embedded queue in this process;
+//! 2. [`receiver`] listens as the next hop and fails some deliveries as [`plan`] says;
+//! 3. [`sender`] submits every message over TCP with STARTTLS;
+//! 4. [`journey`] puts together what the queue's outcomes say of each message, and [`report`]
+//!    compares that with the plan and with the receiver's own log.
+//!
+//! The exit status is 0 only if every message reached the end that it was due.
+
+mod journey;
+mod plan;
+mod receiver;
+mod report;
+mod sender;
+mod site;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::journey::Journeys;
+use self::plan::Plan;
+use self::receiver::Receiver;
+
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Arguments {
+    /// How many messages to send.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    messages: u32,
+    /// Let the receiving server lose this message after its 250, to see that the demo notices.
+    #[arg(long, value_name = "NUMBER")]
+    swallow: Option<u32>,
+}
+
+/// Whether every message reached its due end.
+///
+/// # Errors
+/// What kept the demo from running at all.
+pub async fn run(arguments: Arguments) -> Result<bool> {
+    let started = Instant::now();
+    let plan = Arc::new(Plan::new(arguments.messages));
+    let folder = tempfile::Builder::new().prefix("kurier-demo").tempdir()?;
+    let certificate = site::certificate(folder.path())?;
+    let receiver = Receiver::start(Arc::clone(&plan), arguments.swallow, &certificate).await?;
+    let site = site::Site::start(folder.path(), &certificate, receiver.address).await?;
+    println!(
+        "relay on {} (STARTTLS, embedded queue in a throw-away folder), receiving server on {}",
+        site.address, receiver.address
+    );
+    let journeys = Journeys::follow(site.outcomes());
+    sender::submit_all(&plan, &site, &certificate, &journeys).await?;
+    println!("{:5.1} s  all submitted", started.elapsed().as_secs_f64());
+    let mut shown = (0, 0);
+    while !journeys.complete(&plan, &receiver) && started.elapsed() < LIMIT {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = (journeys.ended(), receiver.notices().len());
+        if now != shown && started.elapsed().subsec_millis() < 100 {
+            shown = now;
+            let at = started.elapsed().as_secs_f64();
+            println!("{at:5.1} s  {} of {} ended, {} notices received", now.0, plan.len(), now.1);
+        }
+    }
+    site.stop().await;
+    Ok(report::print(&plan, &journeys, &receiver, started.elapsed()))
+}
+
+/// By then every message has had its retry and the one that expires has expired.
+const LIMIT: Duration = Duration::from_secs(55);
