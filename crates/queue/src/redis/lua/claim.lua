@@ -46,6 +46,14 @@ local function load_roster()
   end
 end
 
+local function open_queues(tenant)
+  tenant.queues = call('ZRANGE', P .. 'act:' .. tenant.name, 0, reach)
+  -- Visits never come to the end of a view that was cut.
+  tenant.cut = #tenant.queues > reach
+  tenant.next, tenant.served, tenant.gone = 1, {}, {}
+  tenant.left = #tenant.queues == 0
+end
+
 -- Least virtual time, then name; nil when no tenant has an active queue.
 local function next_tenant()
   if not roster then load_roster() end
@@ -57,10 +65,8 @@ local function next_tenant()
     end
   end
   if best and not best.queues then
-    best.queues = call('ZRANGE', P .. 'act:' .. best.name, 0, reach)
-    -- Visits never come to the end of a view that was cut.
-    best.cut = #best.queues > reach
-    best.next, best.served, best.gone = 1, {}, {}
+    open_queues(best)
+    if best.left then return next_tenant() end
   end
   return best
 end
