@@ -32,18 +32,11 @@
 //!
 //! What it does not do: follow a fail-over, wait for replicas, spread over shards.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
-use self::address::{Address, AddressError};
-use self::connection::{ConnectError, Target};
+use self::connection::ConnectError;
 use self::fields::Fields;
 use self::pool::{Connector, Pool};
 use self::resp::{Command, Reply};
@@ -64,7 +57,11 @@ mod next;
 mod pool;
 mod resp;
 mod script;
+mod settings;
 mod store;
+
+pub use self::address::AddressError;
+pub use self::settings::{OpenError, Settings};
 
 /// The delivery queue in a Redis. Connections are made when they are needed, so it can be opened
 /// while the server is away.
@@ -78,85 +75,13 @@ pub struct Redis {
     timing: Timing,
 }
 
-/// How to reach a Redis and which queue in it is meant.
-#[derive(Clone)]
-pub struct Settings {
-    /// `redis://[user[:password]@]host[:port][/database]`, `rediss://` for TLS.
-    pub url: String,
-    /// Roots for TLS instead of the public ones, PEM.
-    pub ca_file: Option<PathBuf>,
-    /// Id of the queue; no braces.
-    pub queue: String,
-    /// Who may use it: another owner's queue is refused.
-    pub owner: String,
-    pub timing: Timing,
-    pub connect_timeout: Duration,
-    pub response_timeout: Duration,
-}
-
-impl Settings {
-    pub fn new(url: String, queue: String, owner: String, timing: Timing) -> Self {
-        Self {
-            url,
-            ca_file: None,
-            queue,
-            owner,
-            timing,
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Never shows the address, which may hold a password.
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("queue", &self.queue)
-            .field("owner", &self.owner)
-            .finish()
-    }
-}
-
-/// Why the settings name no queue.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    #[error("the address of Redis is wrong: {0}")]
-    Address(#[from] AddressError),
-    #[error(
-        "the queue's id is empty, over 200 octets, or holds braces, spaces or control characters"
-    )]
-    QueueId,
-    #[error("cannot read root certificates from {path}: {reason}")]
-    Roots { path: PathBuf, reason: String },
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 impl Redis {
     /// Does not connect.
     ///
     /// # Errors
     /// When the settings cannot be used.
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
-        let queue = &settings.queue;
-        let forbidden = |c: char| matches!(c, '{' | '}' | ' ') || c.is_control();
-        if queue.is_empty() || queue.len() > 200 || queue.contains(forbidden) {
-            return Err(OpenError::QueueId);
-        }
-        let address = Address::parse(&settings.url)?;
-        let tls = match address.tls {
-            true => Some(Arc::new(tls_config(settings.ca_file.as_deref())?)),
-            false => None,
-        };
-        let connector = Arc::new(Connector::new(Target {
-            address,
-            tls,
-            prefix: format!("mr:{{{queue}:0}}:"),
-            owner: settings.owner.clone(),
-            connect_timeout: settings.connect_timeout,
-        }));
+        let connector = Arc::new(Connector::new(settings.target()?));
         let pool = |size| Pool::new(&connector, size, settings.response_timeout);
         Ok(Self {
             commits: pool(4),
@@ -354,33 +279,4 @@ fn arguments_of(call: Call) -> Command {
 
 fn unexpected(script: &str, reply: &Reply) -> QueueError {
     QueueError::Protocol(format!("{script} answered {reply:?}"))
-}
-
-fn tls_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, OpenError> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => add_roots(&mut roots, path).map_err(|reason| OpenError::Roots {
-            path: path.to_owned(),
-            reason,
-        })?,
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
-}
-
-fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        Err("it holds no certificate".into())
-    } else {
-        Ok(())
-    }
 }

@@ -36,6 +36,13 @@ local function mark(resolved, count, marks, indexes, outcome)
   return count
 end
 
+local function write_marks(tid, marks)
+  -- unpack has a bound of some 8,000 values.
+  for from = 1, #marks, 2000 do
+    call('HSET', P .. 't:' .. tid, unpack(marks, from, math.min(from + 1999, #marks)))
+  end
+end
+
 local function owner_of(handle)
   for _, other in ipairs(call('SMEMBERS', P .. 'ws')) do
     local score = call('ZSCORE', P .. 'c:' .. other, handle)
@@ -66,7 +73,7 @@ local function settle_stale(handle, delivered, recipients)
     end_task(tid)
     return
   end
-  call('HSET', P .. 't:' .. tid, unpack(marks))
+  write_marks(tid, marks)
   if owner then put_back(tid, q, is_begun(score), now) end
 end
 
@@ -161,7 +168,7 @@ local function settle(i)
       marks[#marks + 1] = notes
       call('HDEL', P .. 'rcl', tid)
     end
-    if #marks > 0 then call('HSET', P .. 't:' .. tid, unpack(marks)) end
+    write_marks(tid, marks)
     if rest == 'd' then
       put_back(tid, q, false, now + due)
     else
