@@ -9,7 +9,7 @@ use super::process::{kurier, output, succeed};
 fn figure(text: &str, label: &str) -> Result<u32> {
     let line = text
         .lines()
-        .find(|line| line.trim_start().starts_with(label))
+        .find(|line| line.contains(label) && !line.contains("->"))
         .with_context(|| format!("no line {label:?} in:\n{text}"))?;
     let number = line.split_whitespace().find_map(|word| word.parse().ok());
     number.with_context(|| format!("no figure in {line:?}"))

@@ -45,7 +45,11 @@ impl Journeys {
     }
 
     fn note(&self, outcome: Arc<Outcome>) {
-        self.known().outcomes.entry(outcome.message.to_string()).or_default().push(outcome);
+        self.known()
+            .outcomes
+            .entry(outcome.message.to_string())
+            .or_default()
+            .push(outcome);
     }
 
     pub(super) fn accepted(&self, number: u32, queue_id: &str) {
@@ -60,18 +64,28 @@ impl Journeys {
         self.known().queue_ids.get(&number).cloned()
     }
 
-    /// The steps of one message, oldest first.
+    /// The steps of one message in their order. That it was accepted may be announced after its
+    /// first delivery: both follow the same commit.
     pub(super) fn steps(&self, number: u32) -> Vec<Arc<Outcome>> {
         let known = self.known();
         let id = known.queue_ids.get(&number);
-        id.and_then(|id| known.outcomes.get(id)).cloned().unwrap_or_default()
+        let mut steps = id
+            .and_then(|id| known.outcomes.get(id))
+            .cloned()
+            .unwrap_or_default();
+        steps.sort_by_key(|step| step.kind != OutcomeKind::Accepted);
+        steps
     }
 
     /// How many submitted messages have come to an end.
     pub(super) fn ended(&self) -> usize {
         let known = self.known();
         let of = |id: &String| known.outcomes.get(id).map_or(&[][..], Vec::as_slice);
-        known.queue_ids.values().filter(|id| of(id).iter().any(|step| is_end(&step.kind))).count()
+        known
+            .queue_ids
+            .values()
+            .filter(|id| of(id).iter().any(|step| is_end(&step.kind)))
+            .count()
     }
 
     /// Whether nothing more is to come: every message has ended and every notice has arrived.

@@ -32,7 +32,11 @@ pub(super) struct Planned {
 
 impl Plan {
     pub(super) fn new(messages: u32) -> Self {
-        Self { messages: (1..=messages).map(|number| Planned::new(number, messages)).collect() }
+        Self {
+            messages: (1..=messages)
+                .map(|number| Planned::new(number, messages))
+                .collect(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,7 +48,8 @@ impl Plan {
     }
 
     pub(super) fn message(&self, number: u32) -> Option<&Planned> {
-        self.messages.get(usize::try_from(number).ok()?.checked_sub(1)?)
+        self.messages
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 }
 
@@ -66,7 +71,12 @@ impl Planned {
         )
         .into_bytes();
         raw.extend_from_slice(body.as_bytes());
-        Self { number, due, raw, digest: digest(body.as_bytes()) }
+        Self {
+            number,
+            due,
+            raw,
+            digest: digest(body.as_bytes()),
+        }
     }
 }
 
@@ -84,7 +94,10 @@ pub(super) fn number_of(local_part: &str) -> Option<u32> {
 }
 
 pub(super) fn digest(body: &[u8]) -> String {
-    Sha256::digest(body).iter().map(|octet| format!("{octet:02x}")).collect()
+    Sha256::digest(body)
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect()
 }
 
 /// From one line to some 40 kB, with what mail systems trip over: lines that begin with dots, octets
@@ -92,7 +105,9 @@ pub(super) fn digest(body: &[u8]) -> String {
 fn body(number: u32) -> String {
     let mut body = format!("Dear customer {number},\r\n.\r\n..\r\nGrüße, 漢字\r\n");
     for line in 0..(number % 20) * 40 {
-        body.push_str(&format!("{line:4}  one item, packed with care and sent today\r\n"));
+        body.push_str(&format!(
+            "{line:4}  one item, packed with care and sent today\r\n"
+        ));
     }
     if number % 5 == 0 {
         body.push_str(&"x".repeat(998));
@@ -113,6 +128,9 @@ mod tests {
         assert!(count(Due::Bounced) >= 10);
         assert_eq!(count(Due::Expired), 1);
         assert_eq!(plan.message(7).map(|message| message.number), Some(7));
-        assert_eq!(number_of(recipient(12).split('@').next().unwrap_or_default()), Some(12));
+        assert_eq!(
+            number_of(recipient(12).split('@').next().unwrap_or_default()),
+            Some(12)
+        );
     }
 }

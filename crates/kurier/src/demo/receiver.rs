@@ -79,7 +79,12 @@ impl Receiver {
     }
 
     pub(super) fn copies(&self, number: u32) -> Vec<String> {
-        self.shared.log().copies.get(&number).cloned().unwrap_or_default()
+        self.shared
+            .log()
+            .copies
+            .get(&number)
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub(super) fn notices(&self) -> Vec<Notice> {
@@ -151,7 +156,9 @@ impl Shared {
 
     /// What the plan wants a recipient to be answered, if not 250.
     fn refusal(&self, forward_path: &ForwardPath) -> Result<Option<Reply>> {
-        let Some(mailbox) = forward_path.mailbox() else { return Ok(None) };
+        let Some(mailbox) = forward_path.mailbox() else {
+            return Ok(None);
+        };
         let local_part = mailbox.local_part().as_str();
         if !local_part.starts_with("customer-") {
             return Ok(None);
@@ -165,7 +172,9 @@ impl Shared {
             Due::DeferredThenDelivered => {
                 let first = self.log().deferred.insert(planned.number);
                 let status = EnhancedStatus::transient(2, 0);
-                first.then(|| reply(450, status, "greylisted, try again")).transpose()
+                first
+                    .then(|| reply(450, status, "greylisted, try again"))
+                    .transpose()
             }
             Due::Bounced => {
                 reply(550, EnhancedStatus::permanent(1, 1), "no such customer").map(Some)
@@ -188,7 +197,11 @@ impl Shared {
         if self.swallow != Some(number) {
             let body = raw.windows(4).position(|window| window == b"\r\n\r\n");
             let body = body.and_then(|at| raw.get(at + 4..)).unwrap_or_default();
-            self.log().copies.entry(number).or_default().push(digest(body));
+            self.log()
+                .copies
+                .entry(number)
+                .or_default()
+                .push(digest(body));
         }
     }
 }

@@ -22,11 +22,15 @@ pub(super) fn print(
     println!();
     for planned in plan.iter() {
         let steps = journeys.steps(planned.number);
-        let id = journeys.queue_id(planned.number).unwrap_or_else(|| "-".to_owned());
+        let id = journeys
+            .queue_id(planned.number)
+            .unwrap_or_else(|| "-".to_owned());
         println!("{:5}  {id}  {}", planned.number, line(&steps));
         let copies = receiver.copies(planned.number);
-        let own: Vec<_> =
-            notices.iter().filter(|notice| notice.number == planned.number).collect();
+        let own: Vec<_> = notices
+            .iter()
+            .filter(|notice| notice.number == planned.number)
+            .collect();
         match judge(planned, &steps, &copies, &own) {
             Ok(()) => count(&mut counts, planned.due),
             Err(fault) => faults.push(format!("message {}: {fault}", planned.number)),
@@ -38,7 +42,11 @@ pub(super) fn print(
     }
     let [delivered, deferred, bounced, expired] = counts;
     println!();
-    println!("{:6} messages in {:.1} s", plan.len(), elapsed.as_secs_f64());
+    println!(
+        "{:6} messages in {:.1} s",
+        plan.len(),
+        elapsed.as_secs_f64()
+    );
     println!("{delivered:6} delivered at the first attempt, bodies identical");
     println!("{deferred:6} deferred, then delivered, bodies identical");
     println!("{bounced:6} bounced, notice received by the sender");
@@ -76,7 +84,9 @@ fn judge(
                 return Err("deferred when it was not due, or not when it was".to_owned());
             }
             match copies {
-                [] if delivered => Err("delivered, says the queue, but it never arrived".to_owned()),
+                [] if delivered => {
+                    Err("delivered, says the queue, but it never arrived".to_owned())
+                }
                 [] => Err("it never arrived, and the queue does not say that it was".to_owned()),
                 [digest] if *digest != planned.digest => Err("its body was altered".to_owned()),
                 [_] if !delivered => Err("it arrived, but the queue does not say so".to_owned()),
@@ -126,9 +136,19 @@ fn ended_with_notice(
     }
 }
 
+/// A run of deferrals is one step, shown by its last.
 fn line(steps: &[Arc<Outcome>]) -> String {
-    let texts: Vec<_> = steps.iter().map(|step| text(&step.kind)).collect();
-    texts.join(" -> ")
+    let deferral = |step: &Outcome| matches!(step.kind, OutcomeKind::Deferred { .. });
+    let runs = steps.chunk_by(|one, next| deferral(one) && deferral(next));
+    let texts = runs.filter_map(|run| {
+        let last = text(&run.last()?.kind);
+        Some(if run.len() > 1 {
+            format!("{} times {last}", run.len())
+        } else {
+            last
+        })
+    });
+    texts.collect::<Vec<_>>().join(" -> ")
 }
 
 fn text(kind: &OutcomeKind) -> String {

@@ -65,7 +65,10 @@ async fn submit(
 ) -> Result<String> {
     let transaction = Transaction {
         reverse_path: ReversePath::parse(&format!("<{}>", sender(planned.number)))?,
-        recipients: vec![ForwardPath::parse(&format!("<{}>", recipient(planned.number)))?],
+        recipients: vec![ForwardPath::parse(&format!(
+            "<{}>",
+            recipient(planned.number)
+        ))?],
         content: Content::from_raw(&planned.raw)?,
     };
     session.send(Instant::now(), transaction)?;

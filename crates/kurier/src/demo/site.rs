@@ -44,8 +44,9 @@ impl Certificate {
     pub(super) fn client(&self) -> Result<Arc<rustls::ClientConfig>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.chain.clone())?;
-        let config =
-            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         Ok(Arc::new(config))
     }
 }
@@ -75,7 +76,9 @@ impl Site {
             revision: "demo",
         };
         let relay = Relay::start(settings, queue).await?;
-        let address = relay.address("submission").context("no submission listener")?;
+        let address = relay
+            .address("submission")
+            .context("no submission listener")?;
         Ok(Self { address, relay })
     }
 
