@@ -16,6 +16,9 @@ pub const CONFIG_BUMP: &str = "kurier.dev/config-bump";
 /// On pod templates: changes when the queue's address does, which needs new pods.
 pub const QUEUE_ADDRESS: &str = "kurier.dev/queue-address";
 
+/// On pod templates: changes when a pod must start anew to take the configuration up.
+pub const FIXED_AT_START: &str = "kurier.dev/fixed-at-start";
+
 /// Name of the relay a child belongs to.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 

@@ -1,5 +1,7 @@
 //! `relay.yaml`: one relay.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Admin, Drain, Telemetry};
@@ -8,6 +10,7 @@ use crate::credential::Credential;
 use crate::delivery::Delivery;
 use crate::hostname::Hostname;
 use crate::listener::{Limits, Listener};
+use crate::manifest::Digest;
 use crate::pattern::DomainPattern;
 use crate::queue::{Queue, Timing};
 use crate::route::Route;
@@ -56,6 +59,35 @@ pub struct RelayConfig {
     pub routes: Vec<Route>,
 }
 
+impl RelayConfig {
+    /// A digest of what a relay takes up only when it starts: sockets, the queue's store, timing,
+    /// telemetry. Everything else is put in force while it runs.
+    pub fn fixed_at_start(&self) -> Digest {
+        let listeners: BTreeMap<_, _> = self
+            .listeners
+            .iter()
+            .map(|l| (&l.name, (l.address, l.tls.as_ref().map(|tls| tls.mode))))
+            .collect();
+        let admin = (
+            self.admin.health,
+            self.admin.management,
+            self.admin.status.as_ref().map(|status| status.address),
+        );
+        let queue = (
+            &self.queue.id,
+            &self.queue.owner,
+            &self.queue.source,
+            self.queue.durability,
+        );
+        let fixed = (listeners, admin, queue, self.timing, &self.telemetry);
+        Digest::of(
+            serde_json::to_string(&fixed)
+                .expect("a configuration is JSON")
+                .as_bytes(),
+        )
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
@@ -83,4 +115,41 @@ impl Tenant {
 
 fn default_tenant() -> String {
     "default".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::parse;
+
+    #[test]
+    fn only_what_needs_a_restart_is_fixed_at_start() {
+        let full = include_str!("../tests/full.yaml");
+        let fixed = |from: &str, to: &str| {
+            assert!(full.contains(from), "{from}");
+            parse(&full.replacen(from, to, 1), Path::new("relay.yaml"))
+                .unwrap()
+                .fixed_at_start()
+        };
+        let before = fixed("schema", "schema");
+        for (from, to) in [
+            ("messageSize: 25Mi", "messageSize: 1Mi"),
+            ("lifetime: 120h", "lifetime: 12h"),
+            ("required: true", "required: false"),
+            ("tls: Opportunistic", "tls: Require"),
+            ("hostname: mail", "hostname: mx"),
+        ] {
+            assert_eq!(fixed(from, to), before, "{to}");
+        }
+        for (from, to) in [
+            ("2587", "2588"),
+            ("mode: StartTLS", "mode: Implicit"),
+            ("id: mail.outbound", "id: mail.other"),
+            ("samplingPercent: 100", "samplingPercent: 50"),
+            ("lease: 30s", "lease: 20s"),
+        ] {
+            assert_ne!(fixed(from, to), before, "{to}");
+        }
+    }
 }

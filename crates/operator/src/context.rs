@@ -5,10 +5,11 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::condition::{Truth, Verdict};
+use api::condition::{ConditionType, Truth, Verdict};
 use api::{MailCredential, MailRelay, MailRoute};
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
@@ -181,6 +182,15 @@ impl Context {
         );
         Action::requeue(self.backoff.failed(&name, random::<1>()[0]))
     }
+}
+
+/// Whether a status says of this very generation that it is accepted.
+pub(crate) fn is_current(conditions: &[Condition], metadata: &ObjectMeta) -> bool {
+    conditions.iter().any(|condition| {
+        condition.type_ == ConditionType::Accepted.to_string()
+            && condition.status == Truth::True.as_str()
+            && condition.observed_generation == metadata.generation
+    })
 }
 
 /// Up to a quarter more, so that objects do not come in step.

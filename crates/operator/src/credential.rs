@@ -14,7 +14,7 @@ use kube::{Resource as _, ResourceExt as _};
 use self::secret::{build, content};
 use crate::apply::is_owned;
 use crate::cluster::Created;
-use crate::context::{Context, Guarded, ReconcileError, jittered};
+use crate::context::{Context, Guarded, ReconcileError, is_current, jittered};
 use crate::metrics::Kind;
 use crate::relay::Handover;
 
@@ -47,7 +47,10 @@ async fn round(
     if credential.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let standing = standing(&credential, &context);
+    let Some(standing) = standing(&credential, &context) else {
+        // This replica has just begun to lead. What its predecessor found holds until it knows better.
+        return Ok(Action::requeue(jittered(LATER)));
+    };
     let (accepted, programmed, secret_name) = match standing.handover {
         Some(handover) => match hand_over(&credential, &context, &handover).await? {
             Handed::Done(name) => (standing.accepted, Programmed::Programmed, Some(name)),
@@ -113,7 +116,8 @@ struct Standing {
     handover: Option<Handover>,
 }
 
-fn standing(credential: &MailCredential, context: &Context) -> Standing {
+/// `None` while nothing is known that would be newer than what the status says.
+fn standing(credential: &MailCredential, context: &Context) -> Option<Standing> {
     let namespace = credential.namespace().unwrap_or_default();
     let reference = &credential.spec.relay_ref;
     let relay = reference.name.clone();
@@ -121,11 +125,13 @@ fn standing(credential: &MailCredential, context: &Context) -> Standing {
         .namespace
         .clone()
         .unwrap_or_else(|| namespace.clone());
-    let not = |accepted: Accepted, waiting: &str| Standing {
-        accepted,
-        waiting: waiting.to_owned(),
-        address: None,
-        handover: None,
+    let not = |accepted: Accepted, waiting: &str| {
+        Some(Standing {
+            accepted,
+            waiting: waiting.to_owned(),
+            address: None,
+            handover: None,
+        })
     };
     if of != namespace {
         let refusal = Accepted::RefNotPermitted {
@@ -145,6 +151,10 @@ fn standing(credential: &MailCredential, context: &Context) -> Standing {
     }
     let accepted = Accepted::Accepted { notes: Vec::new() };
     let view = context.view(&namespace, &relay);
+    let said = credential.status.as_ref();
+    if view.is_none() && said.is_some_and(|s| is_current(&s.conditions, credential.meta())) {
+        return None;
+    }
     let uid = credential.uid().unwrap_or_default();
     let found = view
         .as_ref()
@@ -155,7 +165,7 @@ fn standing(credential: &MailCredential, context: &Context) -> Standing {
             &format!("MailRelay {relay} has not taken it up: see its conditions"),
         );
     };
-    Standing {
+    Some(Standing {
         accepted: attached.accepted.clone(),
         waiting: if attached.waiting.is_empty() {
             "the relay is taking a change up".to_owned()
@@ -167,7 +177,7 @@ fn standing(credential: &MailCredential, context: &Context) -> Standing {
             .content
             .clone()
             .filter(|_| attached.served && attached.generation == credential.metadata.generation),
-    }
+    })
 }
 
 enum Handed {

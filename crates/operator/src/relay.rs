@@ -47,6 +47,28 @@ pub(crate) struct Memory {
     bumps: Bumps,
     passwords: Passwords,
     queue_written: Option<Instant>,
+    /// What was waited for last, and since when.
+    waiting: Option<(String, Instant)>,
+}
+
+impl Memory {
+    /// When to look again: soon after something moved, then less and less often. Pods that come
+    /// and go trigger a round by themselves; only their reports must be asked for.
+    fn next_look(&mut self, waiting_for: Option<String>, now: Instant) -> Duration {
+        let Some(waiting_for) = waiting_for else {
+            self.waiting = None;
+            return LATER;
+        };
+        let since = match &self.waiting {
+            Some((before, since)) if *before == waiting_for => *since,
+            _ => self.waiting.insert((waiting_for, now)).1,
+        };
+        match now.saturating_duration_since(since) {
+            short if short < Duration::from_secs(20) => SOON,
+            longer if longer < Duration::from_secs(120) => SOON * 5,
+            _ => LATER,
+        }
+    }
 }
 
 /// What a relay made of the objects attached to it, for their own status.
@@ -146,12 +168,18 @@ async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, Reconc
         image: &context.settings.relay_image,
         image_pull_policy: &context.settings.relay_image_pull_policy,
     })?;
+    let removable: Vec<_> = refs
+        .owned
+        .iter()
+        .filter(|secret| !build::is_config_secret(&identity, &secret.name_any()))
+        .cloned()
+        .collect();
     let applied = apply(
         &context.cluster,
         &identity.namespace,
         &identity.uid,
         &built.children,
-        &refs.owned,
+        &removable,
         &mut memory.applied,
     )
     .await;
@@ -208,11 +236,10 @@ async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, Reconc
     }
     let settled = observation.is_settled(&built.manifest)
         && observation.staying().count() == usize::try_from(valid.replicas).unwrap_or(0);
-    Ok(Action::requeue(jittered(if settled {
-        LATER
-    } else {
-        SOON
-    })))
+    let waiting_for = (!settled).then(|| observation.fingerprint(&built.manifest));
+    Ok(Action::requeue(jittered(
+        memory.next_look(waiting_for, Instant::now()),
+    )))
 }
 
 /// A relay that cannot be carried out: says so, to its attachments as well, and leaves its children.
@@ -403,4 +430,32 @@ pub(crate) fn names_secret(relay: &MailRelay, secret: &str) -> bool {
         || listeners
             .filter_map(|listener| listener.tls.secret_ref.as_ref())
             .any(|reference| reference.name == secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{LATER, Memory, SOON};
+
+    #[test]
+    fn what_does_not_move_is_looked_at_less_often() {
+        let mut memory = Memory::default();
+        let start = Instant::now();
+        let mut look = |waiting: Option<&str>, second: u64| {
+            memory.next_look(
+                waiting.map(str::to_owned),
+                start + Duration::from_secs(second),
+            )
+        };
+        assert_eq!(look(None, 0), LATER);
+        assert_eq!(look(Some("a"), 0), SOON);
+        assert_eq!(look(Some("a"), 19), SOON);
+        assert_eq!(look(Some("a"), 60), SOON * 5);
+        assert_eq!(look(Some("a"), 200), LATER);
+        assert_eq!(look(Some("b"), 201), SOON, "something moved");
+        assert_eq!(look(None, 202), LATER);
+    }
 }

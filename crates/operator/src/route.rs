@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::context::{Context, Guarded, ReconcileError, jittered};
+use crate::context::{Context, Guarded, ReconcileError, is_current, jittered};
 use crate::metrics::Kind;
 
 pub(crate) async fn reconcile(
@@ -41,16 +41,26 @@ async fn round(route: MailRoute, context: Arc<Context>) -> Result<Action, Reconc
     let mut status = MailRouteStatus::default();
     let mut transitions = Vec::new();
     for parent in &route.spec.parent_refs {
+        let before = previous
+            .parents
+            .iter()
+            .find(|status| status.parent_ref == *parent);
+        if let Some(before) = before
+            && is_current(&before.conditions, route.meta())
+            && context.has_relay(&namespace, &parent.name)
+            && context.view(&namespace, &parent.name).is_none()
+        {
+            // This replica has just begun to lead. What its predecessor found holds until it knows better.
+            status.parents.push(before.clone());
+            continue;
+        }
         let (accepted, programmed) = standing(&route, &namespace, parent, &context);
         let mut verdicts: Vec<Verdict> = vec![accepted.clone().into()];
         if !matches!(accepted, Accepted::RelayNotFound { .. }) {
             verdicts.push(ResolvedRefs::ResolvedRefs.into());
         }
         verdicts.push(programmed.into());
-        let before = previous
-            .parents
-            .iter()
-            .find(|status| status.parent_ref == *parent)
+        let before = before
             .map(|status| status.conditions.as_slice())
             .unwrap_or_default();
         let (conditions, changed) = merge(before, &verdicts, route.metadata.generation, now);

@@ -38,12 +38,19 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
         Arc::new(registry),
         stop.clone(),
     ));
-    // A port that is taken shows at once, not when somebody misses the metrics.
-    let http = tokio::select! {
-        served = http => return served.map_err(|_| RunError::Stopped)?.map_err(RunError::Listen),
-        () = lead(client, settings, metrics, stop.clone()) => Ok(()),
-    };
-    http
+    let mut lead = std::pin::pin!(lead(client, settings, metrics, stop.clone()));
+    tokio::select! {
+        // A port that is taken shows at once, not when somebody misses the metrics.
+        served = http => match served {
+            Ok(Err(error)) => return Err(RunError::Listen(error)),
+            _ if !stop.is_cancelled() => return Err(RunError::Stopped),
+            _ => {}
+        },
+        () = &mut lead => return Ok(()),
+    }
+    // The Lease is given up before the process ends.
+    lead.await;
+    Ok(())
 }
 
 /// Takes part in the election, and looks after everything while it is won.
@@ -81,12 +88,14 @@ async fn lead(client: Client, settings: Settings, metrics: Arc<Metrics>, stop: C
         metrics.leader.set(1);
         let end = stop.child_token();
         let work = look_after(&client, &settings, &metrics, &leadership, end.clone());
-        let lost = async {
-            let _ = won.wait_for(|leading| !leading).await;
-            end.cancel();
-        };
-        let (work, lost) = (std::pin::pin!(work), std::pin::pin!(lost));
-        futures::future::join(work, lost_or_stopped(lost, &stop)).await;
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            () = &mut work => {}
+            _ = won.wait_for(|leading| !leading) => {
+                end.cancel();
+                work.await;
+            }
+        }
         metrics.leader.set(0);
         at_work.send_replace(false);
         if stop.is_cancelled() {
@@ -96,13 +105,6 @@ async fn lead(client: Client, settings: Settings, metrics: Arc<Metrics>, stop: C
     at_work.send_replace(false);
     // It gives the Lease up, which is bounded.
     let _ = election.await;
-}
-
-async fn lost_or_stopped(lost: impl Future<Output = ()>, stop: &CancellationToken) {
-    tokio::select! {
-        () = lost => {}
-        () = stop.cancelled() => {}
-    }
 }
 
 /// All controllers, until `end`.

@@ -107,7 +107,8 @@ impl StatusClient {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longer than a pod waits for a queue that does not answer.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -37,15 +37,18 @@ pub(crate) struct Built {
 /// # Errors
 /// When a document cannot be written as text, which no valid input causes.
 pub(crate) fn build(input: &Input<'_>) -> Result<Built, BuildError> {
-    let (configuration, manifest) = configuration::build(input)?;
+    let configuration = configuration::build(input)?;
     let mut children = vec![account::build(input)];
     children.extend(secrets::build(input));
     // Shards stand before the manifest that names them, so a pod that reads early sees it match sooner.
-    children.extend(configuration);
+    children.extend(configuration.children);
     children.push(service::build(input));
     children.push(disruption::build(input));
-    children.push(deployment::build(input));
-    Ok(Built { children, manifest })
+    children.push(deployment::build(input, &configuration.fixed_at_start));
+    Ok(Built {
+        children,
+        manifest: configuration.manifest,
+    })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,15 @@ pub(crate) struct BuildError(#[from] serde_saphyr::SerializeError);
 /// version keep theirs until they are replaced.
 pub(crate) fn config_secret(relay: &Identity) -> String {
     format!("{}-config-{}", relay.name, config::SCHEMA)
+}
+
+/// Whether the Secret holds the configuration in any format: pods of another version may need it,
+/// so it goes with the relay and not before.
+pub(crate) fn is_config_secret(relay: &Identity, secret: &str) -> bool {
+    secret
+        .strip_prefix(&relay.name)
+        .and_then(|rest| rest.strip_prefix("-config-"))
+        .is_some_and(|schema| !schema.is_empty() && schema.bytes().all(|b| b.is_ascii_digit()))
 }
 
 pub(crate) fn shard_secret(relay: &Identity, shard: &str) -> String {

@@ -68,6 +68,20 @@ impl Observation {
         ready.peek().is_some() && ready.all(|pod| pod.serves_shard(manifest, shard))
     }
 
+    /// Changes whenever something moves.
+    pub(crate) fn fingerprint(&self, manifest: &Manifest) -> String {
+        let pods = self.pods.iter().map(|pod| {
+            let state = (
+                pod.ready,
+                pod.terminating,
+                pod.serves_all(manifest),
+                &pod.trouble,
+            );
+            format!("{}{state:?}", pod.uid)
+        });
+        pods.chain([digest(manifest).to_string()]).collect()
+    }
+
     /// Whether there is nothing left to wait for.
     pub(crate) fn is_settled(&self, manifest: &Manifest) -> bool {
         self.staying()

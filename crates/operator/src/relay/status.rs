@@ -109,13 +109,6 @@ fn verdicts(progress: &Progress<'_>, now: Timestamp) -> Vec<Verdict> {
 
 fn programmed(applied: &AppliedRelay<'_>) -> Programmed {
     let (observation, manifest) = (applied.observation, applied.manifest);
-    let rejecting = observation.staying().find_map(|pod| {
-        let rejection = pod.report.as_ref()?.config_rejected.as_ref()?;
-        (!pod.serves_config(manifest)).then(|| (pod.name.clone(), rejection.message.clone()))
-    });
-    if let Some((pod, message)) = rejecting {
-        return Programmed::ConfigRejected { pod, message };
-    }
     if !observation.staying().any(|pod| pod.ready) {
         let hint = if applied.relay.replicas == 0 {
             Some("spec.replicas is 0".to_owned())
@@ -128,6 +121,14 @@ fn programmed(applied: &AppliedRelay<'_>) -> Programmed {
     }
     if let Some(waiting) = rollout(applied) {
         return Programmed::Pending(waiting);
+    }
+    // Not before the roll is over: pods on their way out need not take up what the new ones do.
+    let rejecting = observation.staying().find_map(|pod| {
+        let rejection = pod.report.as_ref()?.config_rejected.as_ref()?;
+        (!pod.serves_config(manifest)).then(|| (pod.name.clone(), rejection.message.clone()))
+    });
+    if let Some((pod, message)) = rejecting {
+        return Programmed::ConfigRejected { pod, message };
     }
     let pods = observation.staying().count();
     let serving = observation
@@ -156,8 +157,15 @@ fn rollout(applied: &AppliedRelay<'_>) -> Option<String> {
     );
     let available = status.available_replicas.unwrap_or(0);
     if updated < wanted || all > wanted || available < wanted {
+        let trouble = applied
+            .observation
+            .staying()
+            .find_map(|pod| pod.trouble.as_deref());
+        let trouble = trouble
+            .map(|trouble| format!(": {trouble}"))
+            .unwrap_or_default();
         return Some(format!(
-            "{updated} of {wanted} pods are of the present make, {available} are available, {all} exist"
+            "{updated} of {wanted} pods are of the present make, {available} are available, {all} exist{trouble}"
         ));
     }
     None

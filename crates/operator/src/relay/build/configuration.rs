@@ -18,10 +18,18 @@ use crate::apply::Child;
 use crate::relay::attach::shard;
 use crate::status_client;
 
-/// The Secrets, shards first, and the manifest among them.
-pub(super) fn build(input: &Input<'_>) -> Result<(Vec<Child>, Manifest), BuildError> {
+pub(super) struct Configuration {
+    /// The Secrets, shards first.
+    pub(super) children: Vec<Child>,
+    pub(super) manifest: Manifest,
+    /// Changes when pods must start anew.
+    pub(super) fixed_at_start: Digest,
+}
+
+pub(super) fn build(input: &Input<'_>) -> Result<Configuration, BuildError> {
     let relay = &input.relay.identity;
-    let document = serde_saphyr::to_string(&document(input))?;
+    let config = document(input);
+    let document = serde_saphyr::to_string(&config)?;
     let mut manifest = Manifest {
         config_hash: Digest::of(document.as_bytes()),
         shards: BTreeMap::new(),
@@ -47,7 +55,11 @@ pub(super) fn build(input: &Input<'_>) -> Result<(Vec<Child>, Manifest), BuildEr
         "Opaque",
         &[("manifest.json", &manifest_text), ("relay.yaml", &document)],
     ));
-    Ok((children, manifest))
+    Ok(Configuration {
+        children,
+        manifest,
+        fixed_at_start: config.fixed_at_start(),
+    })
 }
 
 /// Attached objects by shard; a shard with nothing in it does not exist.

@@ -1,8 +1,8 @@
 //! Deployment: pods that keep nothing of their own and go away without losing an attempt.
 
 use api::names;
-use config::SHARDS;
 use config::attachments::{shard_file, shard_name};
+use config::{Digest, SHARDS};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,7 +23,7 @@ pub(super) mod path {
     pub(crate) const PRE_STOP_SECONDS: u64 = 5;
 }
 
-pub(super) fn build(input: &Input<'_>) -> Child {
+pub(super) fn build(input: &Input<'_>, fixed_at_start: &Digest) -> Child {
     let relay = input.relay;
     let identity = &relay.identity;
     let mut metadata = metadata(identity, &identity.name);
@@ -44,13 +44,13 @@ pub(super) fn build(input: &Input<'_>) -> Child {
                     "type": "RollingUpdate",
                     "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
                 },
-                "template": template(input),
+                "template": template(input, fixed_at_start),
             },
         }),
     }
 }
 
-fn template(input: &Input<'_>) -> Value {
+fn template(input: &Input<'_>, fixed_at_start: &Digest) -> Value {
     let relay = input.relay;
     let pods = &relay.pods;
     let mut pod_labels = pods.labels.clone();
@@ -60,6 +60,8 @@ fn template(input: &Input<'_>) -> Value {
         names::QUEUE_ADDRESS.to_owned(),
         input.material.queue_address.clone(),
     );
+    let fixed = fixed_at_start.as_str()[..16].to_owned();
+    annotations.insert(names::FIXED_AT_START.to_owned(), fixed);
     let spread = if pods.topology_spread_constraints.is_empty() {
         json!([{
             "maxSkew": 1,
