@@ -14,6 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Through a JSON value, because that leaves out what serde only skips there.
         let value = serde_json::to_value(&definition)?;
         let text = serde_saphyr::to_string(&value)?;
+        let read: serde_json::Value = serde_saphyr::from_str(&text)?;
+        if read != value {
+            return Err(format!("{name} would not say what the types say").into());
+        }
         files.insert(name, format!("{HEAD}{text}"));
     }
     println!("{}", serde_json::to_string(&files)?);

@@ -140,27 +140,24 @@ impl Cluster {
         Ok(())
     }
 
-    /// A command in the first node's network namespace, with the cluster's programs in `PATH`.
+    /// Runs its arguments as a command in the first node's network namespace, with the cluster's programs
+    /// in `PATH`.
     ///
     /// # Errors
     /// When the programs have not been built.
-    pub(crate) fn inside(&self, program: &str) -> Result<Command> {
-        let mut command = self.first_node().enter();
-        command
-            .arg(program)
+    pub(crate) fn launcher(&self) -> Result<Command> {
+        let mut launcher = self.first_node().enter();
+        launcher
             .env("KUBECONFIG", self.kubeconfig())
             .env("PATH", go::path_variable()?);
-        Ok(command)
+        Ok(launcher)
     }
 
     fn run(&self, command: &[String]) -> Result<()> {
         if self.record()?.is_none() {
             bail!("no cluster is running: cargo xtask cluster up");
         }
-        let [program, arguments @ ..] = command else {
-            bail!("no command given");
-        };
-        let status = self.inside(program)?.args(arguments).status()?;
+        let status = self.launcher()?.args(command).status()?;
         if !status.success() {
             // The command has said why; what it ended with is what we end with.
             std::process::exit(status.code().unwrap_or(1));

@@ -13,7 +13,9 @@ use crate::command;
 
 /// The root of the workspace this program was built from.
 pub(crate) fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // `crates/xtask` is two folders below it.
+    package.ancestors().nth(2).unwrap_or(package)
 }
 
 /// The Go modules that the tools are built from.

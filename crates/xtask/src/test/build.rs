@@ -1,8 +1,8 @@
-//! Building the workspace, and naming its tests.
+//! Building the workspace, and finding its tests.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::budget::Budget;
@@ -11,102 +11,162 @@ use crate::{command, paths::cargo};
 /// From nothing, on two cores that build tools as well.
 pub(super) const MINUTES: u64 = 28;
 
-/// The integration tests of crate `queue` that start a Redis.
-pub(super) const CONFORMANCE: &str = "conformance";
-/// The test program of crate `tests`; its modules are tiers.
-pub(super) const END_TO_END: &str = "e2e";
-
 /// Builds every target of every package. All later cargo commands name `--workspace` too, so that they
 /// get the same features and find everything built.
 pub(super) fn all(budget: &mut Budget) -> Result<()> {
     budget.run(cargo().args(["build", "--workspace", "--all-targets"]))
 }
 
-/// `cargo test` of the workspace.
-pub(super) fn tests(targets: &[&str]) -> Command {
-    let mut test = cargo();
-    test.args(["test", "--workspace"]).args(targets);
-    test
+/// Where a test belongs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// The end-to-end program of crate `tests`; its modules are tiers.
+    EndToEnd,
+    /// Needs nothing but the workspace.
+    Pure,
+    /// The suite of crate `queue` that starts a Redis.
+    Queue,
 }
 
-/// The names of all integration tests that belong to the pure tier.
-pub(super) fn pure_integration_tests() -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<Package>,
-    }
-    #[derive(Deserialize)]
-    struct Package {
-        name: String,
-        targets: Vec<Target>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-        kind: Vec<String>,
-    }
-    let text = command::capture(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Metadata = serde_json::from_str(&text).context("cargo metadata")?;
-    let names = metadata
-        .packages
-        .into_iter()
-        .filter(|package| package.name != "tests")
-        .flat_map(|package| package.targets)
-        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
-        .map(|target| target.name)
-        .filter(|name| name != CONFORMANCE)
-        .collect();
-    Ok(names)
+/// A built program of tests. It is run directly: two packages may have tests of the same name, of which
+/// cargo would run both, and not every tier runs where cargo can.
+pub(super) struct TestProgram {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    path: PathBuf,
+    folder: PathBuf,
 }
 
-/// The built end-to-end test program, to be run where cargo is not.
-pub(super) fn end_to_end_program() -> Result<String> {
-    let mut build = tests(&["--test", END_TO_END]);
-    let said = command::capture(build.args(["--no-run", "--message-format=json"]))?;
-    match executable(&said) {
-        Some(path) => Ok(path),
-        None => bail!("cargo did not say where the test program {END_TO_END} is"),
+impl TestProgram {
+    /// Runs it as cargo does: in the package's folder.
+    pub(super) fn command(&self) -> Command {
+        self.inside(Command::new(&self.path))
+    }
+
+    /// As [`command`](Self::command), started by a command that runs its arguments.
+    pub(super) fn by(&self, mut launcher: Command) -> Command {
+        launcher.arg(&self.path);
+        self.inside(launcher)
+    }
+
+    fn inside(&self, mut command: Command) -> Command {
+        command
+            .current_dir(&self.folder)
+            .env("CARGO_MANIFEST_DIR", &self.folder);
+        command
     }
 }
 
-fn executable(messages: &str) -> Option<String> {
+/// The built programs of one kind.
+///
+/// # Errors
+/// When cargo cannot build them, or there is none.
+pub(super) fn programs(kind: Kind) -> Result<Vec<TestProgram>> {
+    let mut build = cargo();
+    build.args(["test", "--workspace", "--no-run", "--message-format=json"]);
+    let mut found = read(&command::capture(&mut build)?);
+    found.retain(|program| program.kind == kind);
+    anyhow::ensure!(!found.is_empty(), "no test program of the kind {kind:?}");
+    Ok(found)
+}
+
+/// The end-to-end program.
+///
+/// # Errors
+/// As [`programs`].
+pub(super) fn end_to_end() -> Result<TestProgram> {
+    programs(Kind::EndToEnd)?
+        .pop()
+        .context("no end-to-end program")
+}
+
+/// The test programs in cargo's messages.
+fn read(messages: &str) -> Vec<TestProgram> {
     #[derive(Deserialize)]
     struct Message {
+        manifest_path: PathBuf,
         target: Target,
-        executable: Option<String>,
+        profile: Profile,
+        executable: Option<PathBuf>,
     }
     #[derive(Deserialize)]
     struct Target {
         name: String,
     }
-    messages
+    #[derive(Deserialize)]
+    struct Profile {
+        test: bool,
+    }
+    let messages = messages
         .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter(|message| message.target.name == END_TO_END)
-        .find_map(|message| message.executable)
+        .filter_map(|line| serde_json::from_str(line).ok());
+    messages
+        .filter(|message: &Message| message.profile.test)
+        .filter_map(|message| {
+            let folder = message.manifest_path.parent()?.to_owned();
+            // A package has its folder's name.
+            let package = folder.file_name()?.to_str()?.to_owned();
+            let target = message.target.name;
+            Some(TestProgram {
+                kind: match (&*package, &*target) {
+                    ("tests", "e2e") => Kind::EndToEnd,
+                    ("queue", "conformance") => Kind::Queue,
+                    _ => Kind::Pure,
+                },
+                name: format!("{package}: {target}"),
+                path: message.executable?,
+                folder,
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn cargo_names_the_test_program() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"smtp"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"e2e"},"executable":"/t/debug/deps/e2e-1"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages).as_deref(), Some("/t/debug/deps/e2e-1"));
-        assert_eq!(executable(r#"{"reason":"build-finished"}"#), None);
+    fn message(package: &str, target: &str, test: bool) -> String {
+        let manifest = format!("/w/{package}/Cargo.toml");
+        let executable = format!("/t/{package}-{target}");
+        serde_json::json!({
+            "reason": "compiler-artifact",
+            "manifest_path": manifest,
+            "target": {"name": target},
+            "profile": {"test": test},
+            "executable": executable,
+        })
+        .to_string()
     }
 
     #[test]
-    fn tests_that_need_more_are_not_pure() {
-        let names = pure_integration_tests().unwrap();
-        assert!(
-            !names
-                .iter()
-                .any(|name| name == CONFORMANCE || name == END_TO_END),
-            "{names:?}"
-        );
+    fn tests_of_the_same_name_are_told_apart() {
+        let messages = [
+            message("smtp", "conformance", true),
+            message("queue", "conformance", true),
+            message("queue", "queue", true),
+            message("queue", "cycle", false),
+            message("tests", "e2e", true),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        let found: Vec<_> = read(&messages.join("\n"))
+            .into_iter()
+            .map(|it| (it.name, it.kind))
+            .collect();
+        let expected = [
+            ("smtp: conformance", Kind::Pure),
+            ("queue: conformance", Kind::Queue),
+            ("queue: queue", Kind::Pure),
+            ("tests: e2e", Kind::EndToEnd),
+        ];
+        assert_eq!(found, expected.map(|(name, kind)| (name.to_owned(), kind)));
+    }
+
+    #[test]
+    fn a_program_runs_in_its_packages_folder() {
+        let program = &read(&message("smtp", "x", true))[0];
+        let command = program.by(Command::new("nsenter"));
+        assert_eq!(command.get_program(), "nsenter");
+        assert_eq!(command.get_args().collect::<Vec<_>>(), ["/t/smtp-x"]);
+        assert_eq!(command.get_current_dir(), Some("/w/smtp".as_ref()));
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Display, Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -33,18 +33,18 @@ pub(super) fn run(budget: &mut Budget) -> Result<()> {
     chart.conforms(&chart.render(None)?)?;
     budget.tally.passed += 1;
     for file in &values {
-        println!("-- rendered with {}", file.display());
+        println!("-- rendered with {}", name(file));
         chart.conforms(&chart.render(Some(file))?)?;
         budget.tally.passed += 1;
     }
     for file in yaml_files(&chart.folder.join("ci/reject"))? {
-        println!("-- refused: {}", file.display());
+        println!("-- refused: {}", name(&file));
         chart.refuses(&file)?;
         budget.tally.passed += 1;
     }
     for folder in ["crds", "deploy"] {
         for file in yaml_files(&paths::workspace().join(folder))? {
-            println!("-- {}", file.display());
+            println!("-- {}", name(&file));
             chart.conforms(&fs::read_to_string(&file)?)?;
             budget.tally.passed += 1;
         }
@@ -132,6 +132,12 @@ impl Chart {
         );
         Ok(())
     }
+}
+
+fn name(file: &Path) -> Display<'_> {
+    file.strip_prefix(paths::workspace())
+        .unwrap_or(file)
+        .display()
 }
 
 /// At least one, so that a folder that was moved does not pass.

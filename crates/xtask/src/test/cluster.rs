@@ -1,15 +1,12 @@
 //! The tiers that run in a real cluster. They share one.
 
-use std::env;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{budget::Budget, build, report::Report};
 use crate::{
     cluster::Cluster,
     command,
     image::{self, Name, Profile},
-    paths,
 };
 
 const IMAGES: [Name; 4] = [Name::Kurier, Name::KurierTest, Name::Redis, Name::Otelcol];
@@ -24,23 +21,14 @@ pub(super) struct Shared {
 impl Shared {
     /// Runs the end-to-end tests whose names start with `filter` in the first node's network namespace.
     ///
-    /// They find `KUBECONFIG`, the cluster's programs in `PATH`, the images on every node, the cluster's
-    /// folder in `KURIER_CLUSTER_DIR`, and this program in `KURIER_XTASK`.
+    /// They find `KUBECONFIG`, the cluster's programs in `PATH`, and the images on every node.
     pub(super) fn run(&mut self, budget: &mut Budget, filter: &str) -> Result<()> {
-        let program = build::end_to_end_program()?;
+        let program = build::end_to_end()?;
         let images = image::make(&IMAGES, Profile::Dev)?;
         let cluster = self.up()?;
         cluster.load(&images)?;
-        let mut tests = cluster.inside(&program)?;
-        tests
-            .args([filter, "--test-threads=1"])
-            .current_dir(paths::workspace().join("tests"))
-            .env("KURIER_CLUSTER_DIR", cluster.dir())
-            .env(
-                "KURIER_XTASK",
-                env::current_exe().context("cannot find myself")?,
-            );
-        let result = budget.run(&mut tests);
+        let mut tests = program.by(cluster.launcher()?);
+        let result = budget.run(tests.args([filter, "--test-threads=1"]));
         if result.is_err() {
             show(&cluster);
         }
@@ -74,11 +62,11 @@ fn show(cluster: &Cluster) {
         "get pods --all-namespaces --output=wide",
         "get events --all-namespaces --sort-by=.lastTimestamp",
     ] {
-        let mut kubectl = match cluster.inside("kubectl") {
-            Ok(kubectl) => kubectl,
+        let mut launcher = match cluster.launcher() {
+            Ok(launcher) => launcher,
             Err(error) => return println!("{error:#}"),
         };
-        match command::capture(kubectl.args(question.split(' '))) {
+        match command::capture(launcher.arg("kubectl").args(question.split(' '))) {
             Ok(answer) => println!("-- kubectl {question}\n{}", command::tail(&answer, 40)),
             Err(error) => println!("{error:#}"),
         }

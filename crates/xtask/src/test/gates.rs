@@ -4,7 +4,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{budget::Budget, build};
+use super::{
+    budget::Budget,
+    build::{self, Kind},
+};
 use crate::{
     crds,
     paths::{self, cargo},
@@ -29,24 +32,32 @@ pub(super) fn run(budget: &mut Budget) -> Result<()> {
     Ok(())
 }
 
+/// Runs every test program of a kind, also after one has failed.
+///
+/// # Errors
+/// Naming those that failed.
+pub(super) fn run_all(budget: &mut Budget, kind: Kind) -> Result<()> {
+    let mut failed = Vec::new();
+    for program in build::programs(kind)? {
+        println!("-- {}", program.name);
+        if let Err(error) = budget.run(&mut program.command()) {
+            println!("{}: {error:#}", program.name);
+            failed.push(program.name);
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
 type Gate = fn(&mut Budget) -> Result<()>;
 
 const GATES: [(&str, Gate); 7] = [
     ("format", |budget| {
         budget.run(cargo().args(["fmt", "--all", "--check"]))
     }),
-    ("tests", |budget| {
-        let mut targets = ["--lib", "--bins", "--examples"]
-            .map(str::to_owned)
-            .to_vec();
-        for name in build::pure_integration_tests()? {
-            targets.extend(["--test".to_owned(), name]);
-        }
-        let targets: Vec<_> = targets.iter().map(String::as_str).collect();
-        budget.run(build::tests(&targets).arg("--no-fail-fast"))
-    }),
+    ("tests", |budget| run_all(budget, Kind::Pure)),
     ("documentation tests", |budget| {
-        budget.run(&mut build::tests(&["--doc"]))
+        budget.run(cargo().args(["test", "--workspace", "--doc"]))
     }),
     ("resource definitions", |_| crds::check_built()),
     ("lints", |budget| {

@@ -3,7 +3,13 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::{budget::Budget, build, chart, cluster::Shared, gates};
+use super::{
+    budget::Budget,
+    build::{self, Kind},
+    chart,
+    cluster::Shared,
+    gates,
+};
 use crate::{
     command,
     tools::{self, debian},
@@ -99,11 +105,8 @@ impl Tier {
     pub(super) fn run(self, budget: &mut Budget, shared: &mut Shared) -> Result<()> {
         match self {
             Self::Pure => gates::run(budget),
-            Self::Queue => budget.run(&mut build::tests(&["--test", build::CONFORMANCE])),
-            Self::Local => {
-                let mut tests = build::tests(&["--test", build::END_TO_END]);
-                budget.run(tests.args(["--", "local::"]))
-            }
+            Self::Queue => gates::run_all(budget, Kind::Queue),
+            Self::Local => budget.run(build::end_to_end()?.command().arg("local::")),
             Self::Chart => chart::run(budget),
             Self::Cluster => shared.run(budget, "cluster::"),
             Self::Chaos => shared.run(budget, "chaos::"),
