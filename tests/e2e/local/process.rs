@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use kurier_test::receive::{self, Arrival};
 use kurier_test::submit::Account;
 
@@ -31,12 +32,21 @@ fn beside(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that nobody listens on. Below the ports that outgoing connections take, and each
+/// one once, because tests run side by side.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = FIRST_PORT + u16::try_from(std::process::id() % 16)? * 1000;
+    for _ in 0..1000 {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no loopback port from {base} on is free")
 }
+
+const FIRST_PORT: u16 = 15_000;
 
 pub(crate) fn answers(port: u16) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
