@@ -5,6 +5,8 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -117,13 +119,13 @@ fn remove_strays(cluster: &Cluster) {
     for name in entries(CNI_RESULTS).filter(|name| name.starts_with(&prefix)) {
         let _ = fs::remove_file(Path::new(CNI_RESULTS).join(name));
     }
-    let bound = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     for folder in [SHIM_SOCKETS, DEVICE_PLUGINS] {
         for socket in entries(folder).map(|name| PathBuf::from(folder).join(name)) {
-            if !bound
-                .lines()
-                .any(|line| line.ends_with(&*socket.to_string_lossy()))
-            {
+            // Asked by connecting: /proc/net/unix shows one network namespace only, and another
+            // cluster's listeners are in others.
+            let refused = UnixStream::connect(&socket)
+                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+            if refused {
                 let _ = fs::remove_file(socket);
             }
         }
