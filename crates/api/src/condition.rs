@@ -1,6 +1,6 @@
 //! The vocabulary of status: which conditions there are, for which reasons, and what a person reads.
 //!
-//! One enum per condition; its variants are the reasons, its messages say what to do. [`Ready`] is
+//! One enum per condition; its variants are the reasons, its messages say what to do. [`ready`] is
 //! the sum of the others and is defined here and nowhere else.
 
 use std::fmt;

@@ -18,6 +18,11 @@
 //!
 //! What it does not do: talk to a cluster, decide anything that needs a second object.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "every printer column is described with the same attributes"
+)]
+
 pub mod condition;
 pub mod credential;
 pub mod names;

@@ -4,6 +4,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry, SECONDS};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+#[expect(clippy::enum_variant_names, reason = "the kinds' own names")]
 pub(crate) enum Kind {
     MailRelay,
     MailCredential,

@@ -46,7 +46,7 @@ pub enum QueueType {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
-    /// Holds the URL, redis://[USER:PASSWORD@]HOST:PORT or rediss://...
+    /// Holds the URL: redis://HOST:PORT, or rediss:// for TLS, with USER:PASSWORD@ before the host where asked.
     pub url_secret_ref: SecretKeyRef,
 }
 

@@ -191,7 +191,7 @@ fn documents_can_be_loaded_and_match_their_manifest() {
         }
     }
     assert!(files >= 3, "{files}");
-    let mut manifest = built.manifest.clone();
+    let mut manifest = built.manifest;
     let moved = std::fs::read(directory.path().join("relay.yaml")).unwrap();
     manifest.config_hash = config::Digest::of(&moved);
     write("manifest.json", &serde_json::to_string(&manifest).unwrap());

@@ -344,7 +344,7 @@ fn fill(status: &mut MailRelayStatus, applied: &AppliedRelay<'_>, with_queue: bo
 /// The first submission listener, else the first.
 pub(crate) fn main_listener(relay: &ValidRelay) -> Option<&super::validate::ValidListener> {
     let submission = relay.listeners.iter().find(|l| l.role == Role::Submission);
-    submission.or(relay.listeners.first())
+    submission.or_else(|| relay.listeners.first())
 }
 
 fn queue(counts: Counts, oldest: Option<Timestamp>) -> QueueStatus {
