@@ -278,3 +278,7 @@ pub(crate) enum ClusterError {
     #[error("the API server: {0}")]
     Api(#[from] kube::Error),
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -30,7 +30,7 @@ impl Leadership {
             .is_some_and(|deadline| Instant::now() < deadline)
     }
 
-    fn hold_until(&self, deadline: Instant) {
+    pub(crate) fn hold_until(&self, deadline: Instant) {
         *self.lock() = Some(deadline);
     }
 

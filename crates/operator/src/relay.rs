@@ -1,13 +1,10 @@
 //! `MailRelay`: the steps in order, and what is remembered between two rounds.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::MailRelay;
-use api::condition::{Accepted, ResolvedRefs};
-use config::attachments::shard_name;
-use config::{Manifest, Secret as Password};
+use api::condition::ResolvedRefs;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,14 +13,16 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 
-use self::attach::{Attached, attach, shard};
+use self::attach::attach;
 pub(crate) use self::build::BuildError;
 use self::build::Input;
 use self::dereference::{dereference, label};
 use self::material::{Passwords, material};
-use self::observe::{Bumps, Observation, observe};
-use self::status::{AppliedRelay, Progress, main_listener, reference_name, status};
+use self::observe::{Bumps, observe};
+use self::status::{AppliedRelay, Progress, status};
 use self::validate::{Identity, validate};
+use self::view::view;
+pub(crate) use self::view::{Handover, View};
 use crate::apply::{Applied, ApplyError, apply};
 use crate::context::{Context, Guarded, ReconcileError, jittered};
 use crate::metrics::Kind;
@@ -36,6 +35,7 @@ mod material;
 mod observe;
 mod status;
 mod validate;
+mod view;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -69,42 +69,6 @@ impl Memory {
             _ => LATER,
         }
     }
-}
-
-/// What a relay made of the objects attached to it, for their own status.
-#[derive(PartialEq)]
-pub(crate) struct View {
-    pub(crate) relay_uid: String,
-    /// HOST:PORT of the listener for applications.
-    pub(crate) address: Option<String>,
-    /// By UID of the object.
-    pub(crate) credentials: HashMap<String, AttachedView<Option<Handover>>>,
-    pub(crate) routes: HashMap<String, AttachedView<()>>,
-}
-
-#[derive(PartialEq)]
-pub(crate) struct AttachedView<T> {
-    /// The generation that was looked at.
-    pub(crate) generation: Option<i64>,
-    pub(crate) accepted: Accepted,
-    /// Every ready pod serves it.
-    pub(crate) served: bool,
-    /// Why it is not served, where that is known.
-    pub(crate) waiting: String,
-    pub(crate) content: T,
-}
-
-/// What an application needs to connect.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Handover {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) implicit_tls: bool,
-    pub(crate) username: String,
-    pub(crate) password: Password,
-    pub(crate) authority: Option<String>,
-    /// UID of the Secret the password is in already.
-    pub(crate) told: Option<String>,
 }
 
 pub(crate) async fn reconcile(
@@ -285,120 +249,6 @@ async fn write_status(
         .await?;
     context.tell(&relay.object_ref(&()), &transitions).await;
     Ok(())
-}
-
-fn view(applied: &AppliedRelay<'_>, attached: &Attached, passwords: &Passwords) -> View {
-    let relay = applied.relay;
-    let listener = main_listener(relay);
-    let handover = |uid: &str, username: &str| {
-        let listener = listener?;
-        let known = passwords.of(uid)?;
-        let (host, authority) = reference_name(applied, &listener.certificate);
-        Some(Handover {
-            host,
-            port: listener.port,
-            implicit_tls: listener.mode == config::listener::TlsMode::Implicit,
-            username: username.to_owned(),
-            password: known.password.clone(),
-            authority,
-            told: known.told.clone(),
-        })
-    };
-    let served = |uid: &str| is_served(applied.observation, applied.manifest, uid);
-    let accepted = || Accepted::Accepted { notes: Vec::new() };
-    let mut credentials = HashMap::new();
-    for credential in &attached.credentials {
-        let (served, waiting) = served(&credential.uid);
-        credentials.insert(
-            credential.uid.clone(),
-            AttachedView {
-                generation: credential.generation,
-                accepted: accepted(),
-                served,
-                waiting,
-                content: handover(&credential.uid, &credential.username),
-            },
-        );
-    }
-    let mut routes = HashMap::new();
-    for route in &attached.routes {
-        let (served, waiting) = served(&route.uid);
-        routes.insert(
-            route.uid.clone(),
-            AttachedView {
-                generation: route.generation,
-                accepted: accepted(),
-                served,
-                waiting,
-                content: (),
-            },
-        );
-    }
-    let generations: BTreeMap<_, _> = applied
-        .refs
-        .credentials
-        .iter()
-        .map(|object| (object.uid(), object.metadata.generation))
-        .chain(
-            applied
-                .refs
-                .routes
-                .iter()
-                .map(|object| (object.uid(), object.metadata.generation)),
-        )
-        .collect();
-    for (uid, refusal) in &attached.refused {
-        let generation = generations.get(&Some(uid.clone())).copied().flatten();
-        let refused = || (generation, refusal.clone(), String::from("not accepted"));
-        let (generation, accepted, waiting) = refused();
-        // UIDs are unique over kinds, so it can stand in both.
-        credentials.insert(
-            uid.clone(),
-            AttachedView {
-                generation,
-                accepted,
-                served: false,
-                waiting,
-                content: None,
-            },
-        );
-        let (generation, accepted, waiting) = refused();
-        routes.insert(
-            uid.clone(),
-            AttachedView {
-                generation,
-                accepted,
-                served: false,
-                waiting,
-                content: (),
-            },
-        );
-    }
-    View {
-        relay_uid: relay.identity.uid.clone(),
-        address: listener.map(|listener| {
-            let (host, _) = reference_name(applied, &listener.certificate);
-            format!("{host}:{}", listener.port)
-        }),
-        credentials,
-        routes,
-    }
-}
-
-fn is_served(observation: &Observation, manifest: &Manifest, uid: &str) -> (bool, String) {
-    let shard = shard_name(shard(uid));
-    let ready = observation.staying().filter(|pod| pod.ready).count();
-    let serving = observation
-        .staying()
-        .filter(|pod| pod.ready && pod.serves_shard(manifest, &shard))
-        .count();
-    let served = observation.is_shard_served(manifest, &shard);
-    let waiting = match ready {
-        _ if served => String::new(),
-        0 => "no pod of the relay is ready".to_owned(),
-        _ => format!("{serving} of {ready} ready pods serve it"),
-    };
-    (served, waiting)
 }
 
 /// Publishes the view, and wakes the objects it is about when it says something new.
