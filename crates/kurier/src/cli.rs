@@ -55,24 +55,24 @@ pub(crate) struct LocalArguments {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:2525",
-        requires = "local"
+        conflicts_with = "config"
     )]
     pub(crate) listen: SocketAddr,
     /// Send all mail to this host, not to the mail exchangers of its recipients
-    #[arg(long, value_name = "HOST:PORT", requires = "local")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
     pub(crate) smarthost: Option<String>,
     /// Where the queue is kept [default: $XDG_STATE_HOME/kurier or ~/.local/state/kurier]
-    #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "redis")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "redis"])]
     pub(crate) data: Option<PathBuf>,
     /// Keep the queue in this Redis
-    #[arg(long, value_name = "URL", requires = "local")]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(crate) redis: Option<String>,
     /// What the relay calls itself in SMTP
     #[arg(
         long,
         value_name = "NAME",
         default_value = "localhost",
-        requires = "local"
+        conflicts_with = "config"
     )]
     pub(crate) hostname: String,
     /// Where health, metrics and the management API are; a loopback address
@@ -80,7 +80,7 @@ pub(crate) struct LocalArguments {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:8025",
-        requires = "local"
+        conflicts_with = "config"
     )]
     pub(crate) admin: SocketAddr,
     /// What to log: `info`, or directives such as `info,relay=debug`
@@ -88,7 +88,7 @@ pub(crate) struct LocalArguments {
         long,
         value_name = "FILTER",
         default_value = "info",
-        requires = "local"
+        conflicts_with = "config"
     )]
     pub(crate) log_filter: String,
 }

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::ConfigError;
+use config::attachments::{shard_file, shard_name};
 use config::manifest::Digest;
 use config::status::Rejection;
+use config::{ConfigError, RelayConfig, SHARDS};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ use crate::tls::Resumption;
 pub(crate) struct ConfigWatch {
     pub(crate) file: PathBuf,
     pub(crate) resumption: Resumption,
+    /// The files when the process was started, before it read them.
+    pub(crate) seen: Fingerprints,
     /// What the process was started with.
     pub(crate) start: Arc<Active>,
     pub(crate) active: watch::Sender<Arc<Active>>,
@@ -38,38 +41,42 @@ pub(crate) struct ConfigWatch {
 
 impl ConfigWatch {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        // Not what was seen at the start: the files may have changed since they were read.
-        let mut seen = None;
+        let mut seen = self.seen.clone();
+        // Somebody else read the document, and it may have changed before `seen` was seen.
+        let mut again_in = Some(1);
         let mut incomplete_for = 0;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
                 () = stop.cancelled() => return,
             }
-            let now = Some(fingerprints(&self.watched()));
-            if now == seen && incomplete_for == 0 {
+            again_in = again_in.map(|looks: u32| looks.saturating_sub(1));
+            let now = fingerprints(&self.file, &self.active.borrow().loaded.config);
+            let changed = now != seen;
+            if !changed && again_in != Some(0) {
                 continue;
             }
-            let first = seen.is_none();
             seen = now;
-            match self.reload(first).await {
-                Ok(()) => incomplete_for = 0,
-                // Files arrive one by one. It is worth a report only when it lasts.
-                Err(ReloadError::Config(error @ ConfigError::Incomplete { .. })) => {
-                    incomplete_for += 1;
-                    if incomplete_for == PATIENCE {
+            let result = self.reload(changed || incomplete_for > 0).await;
+            let is_incomplete = matches!(
+                result,
+                Err(ReloadError::Config(ConfigError::Incomplete { .. }))
+            );
+            incomplete_for = if is_incomplete { incomplete_for + 1 } else { 0 };
+            again_in = match result {
+                Ok(()) => None,
+                Err(error) => {
+                    // Files arrive one by one. It is worth a report only when it lasts.
+                    if !is_incomplete || incomplete_for == PATIENCE {
                         self.reject(&error.to_string());
                     }
+                    error.again_in()
                 }
-                Err(error) => {
-                    incomplete_for = 0;
-                    self.reject(&error.to_string());
-                }
-            }
+            };
         }
     }
 
-    async fn reload(&self, first: bool) -> Result<(), ReloadError> {
+    async fn reload(&self, changed: bool) -> Result<(), ReloadError> {
         let (file, resumption) = (self.file.clone(), self.resumption.clone());
         let in_force = Arc::clone(&self.active.borrow());
         let (start, before) = (Arc::clone(&self.start), Arc::clone(&in_force));
@@ -78,9 +85,9 @@ impl ConfigWatch {
             Ok(Active::compile(loaded, &resumption)?.following(&start, &before))
         };
         let active = tokio::task::spawn_blocking(read).await??;
-        let unchanged = first && active.loaded == in_force.loaded;
         let fixed = active.needs_restart;
-        if !unchanged {
+        // The same document may name files with other certificates in them.
+        if changed || active.loaded != in_force.loaded {
             let hash = active.loaded.manifest.config_hash.clone();
             self.active.send_replace(Arc::new(active));
             self.metrics.config_loads.inc(ConfigLoad::Switched);
@@ -110,36 +117,6 @@ impl ConfigWatch {
         tracing::error!(error = message, "configuration is rejected");
         self.rejection.send_replace(Some(rejection));
     }
-
-    /// The files of the configuration in force, and those that may come.
-    fn watched(&self) -> Vec<PathBuf> {
-        let active = self.active.borrow();
-        let config = &active.loaded.config;
-        let mut files = vec![self.file.clone()];
-        if let Some(attachments) = &config.attachments {
-            files.push(attachments.manifest.clone());
-            files.extend((0..config::SHARDS).map(|shard| {
-                let name = config::attachments::shard_name(shard);
-                attachments
-                    .directory
-                    .join(config::attachments::shard_file(&name))
-            }));
-        }
-        let tls = config
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref());
-        files.extend(tls.flat_map(|tls| [tls.certificate_file.clone(), tls.key_file.clone()]));
-        if let Some(status) = &config.admin.status {
-            let paths = [
-                &status.certificate_file,
-                &status.key_file,
-                &status.client_ca_file,
-            ];
-            files.extend(paths.into_iter().cloned());
-        }
-        files
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -154,10 +131,49 @@ enum ReloadError {
     BrokenOff(#[from] tokio::task::JoinError),
 }
 
-/// What tells one content of a file from another, without reading it.
-fn fingerprints(files: &[PathBuf]) -> Vec<Option<(u64, u64, i64, i64)>> {
-    files.iter().map(|file| fingerprint(file)).collect()
+impl ReloadError {
+    /// After how many looks to try again even if nothing is seen to change: what is missed may be
+    /// a file that only the new document names.
+    fn again_in(&self) -> Option<u32> {
+        match self {
+            Self::Config(ConfigError::Incomplete { .. }) => Some(1),
+            Self::Config(_) | Self::Unusable(_) | Self::BrokenOff(_) => Some(10),
+            Self::NeedsRestart(_) => None,
+        }
+    }
 }
+
+/// What is known of the files of a configuration without reading them, of those that may come too.
+pub(crate) fn fingerprints(file: &Path, config: &RelayConfig) -> Fingerprints {
+    let mut fingerprints = vec![fingerprint(file)];
+    if let Some(attachments) = &config.attachments {
+        fingerprints.push(fingerprint(&attachments.manifest));
+        fingerprints.extend(
+            (0..SHARDS).map(|shard| {
+                fingerprint(&attachments.directory.join(shard_file(&shard_name(shard))))
+            }),
+        );
+    }
+    for tls in config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        fingerprints.extend([&tls.certificate_file, &tls.key_file].map(|file| fingerprint(file)));
+    }
+    if let Some(status) = &config.admin.status {
+        let files = [
+            &status.certificate_file,
+            &status.key_file,
+            &status.client_ca_file,
+        ];
+        fingerprints.extend(files.map(|file| fingerprint(file)));
+    }
+    fingerprints
+}
+
+/// Inode, size, and time of the last change of each file that is there.
+type Fingerprints = Vec<Option<(u64, u64, i64, i64)>>;
 
 fn fingerprint(file: &Path) -> Option<(u64, u64, i64, i64)> {
     let metadata = fs::metadata(file).ok()?;

@@ -92,8 +92,13 @@ fn greet(
         return;
     }
     let (reception, name) = (Arc::clone(reception), Arc::clone(name));
+    let cut_off = reception.cut_off.clone();
     sessions.spawn(async move {
-        session::serve(reception, name, socket, peer).await;
+        tokio::select! {
+            biased;
+            () = session::serve(reception, name, socket, peer) => {}
+            () = cut_off.cancelled() => {}
+        }
         drop(permit);
     });
 }

@@ -41,6 +41,8 @@ pub(crate) struct Reception {
     pub(crate) metrics: Metrics,
     /// Idle sessions are told to go.
     pub(crate) drain: CancellationToken,
+    /// All sessions end where they are.
+    pub(crate) cut_off: CancellationToken,
     pub(crate) pod_name: String,
 }
 

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::active::{Active, CompileError};
 use crate::admin::{self, Admin, AdminListener, RecentCounts, Security};
-use crate::config_watch::ConfigWatch;
+use crate::config_watch::{self, ConfigWatch};
 use crate::delivery::{Delivery, Outcome, Outcomes};
 use crate::listener;
 use crate::listener::limits::Connections;
@@ -67,6 +67,8 @@ pub struct Relay {
     closing: CancellationToken,
     /// Idle sessions are told to go from this on.
     idle: CancellationToken,
+    /// Sessions that are still there end with this.
+    cut_off: CancellationToken,
     /// Everything else ends with this.
     ended: CancellationToken,
     sessions: TaskTracker,
@@ -83,6 +85,10 @@ impl Relay {
     /// When a certificate cannot be used or an address cannot be bound.
     pub async fn start(settings: Settings, queue: Arc<dyn Queue>) -> Result<Self, StartError> {
         let resumption = Resumption::new().map_err(StartError::Tls)?;
+        let seen = settings
+            .config_file
+            .as_ref()
+            .map(|file| config_watch::fingerprints(file, &settings.loaded.config));
         let active = Active::compile(settings.loaded, &resumption)?;
         // All sockets before all else: whoever cannot have them has not touched the queue.
         let mut bound = Bound::open(&active)?;
@@ -119,10 +125,11 @@ impl Relay {
             rejection.clone(),
             Arc::clone(&draining),
         )));
-        if let Some(file) = settings.config_file {
+        if let Some((file, seen)) = settings.config_file.zip(seen) {
             let watch = ConfigWatch {
                 file,
                 resumption,
+                seen,
                 start,
                 active: active_sender,
                 rejection: rejection_sender,
@@ -156,9 +163,10 @@ impl Relay {
             outcomes: outcomes.clone(),
             metrics,
             drain: CancellationToken::new(),
+            cut_off: CancellationToken::new(),
             pod_name: settings.pod_name,
         });
-        let idle = reception.drain.clone();
+        let (idle, cut_off) = (reception.drain.clone(), reception.cut_off.clone());
         let (closing, sessions) = (CancellationToken::new(), TaskTracker::new());
         bound.serve_admin(&admin, &ended)?;
         for (name, listener) in bound.smtp {
@@ -177,6 +185,7 @@ impl Relay {
             draining,
             closing,
             idle,
+            cut_off,
             ended,
             sessions,
             delivery,
@@ -222,6 +231,7 @@ impl Relay {
                 .is_err()
             {
                 tracing::warn!(sessions = self.sessions.len(), "sessions are cut off");
+                self.cut_off.cancel();
             }
         };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -57,6 +57,7 @@ async fn converse(
             stream.tls(),
         ),
         input: BytesMut::new(),
+        content_read: 0,
     };
     if let Stream::Clear(socket) = &stream {
         connection.hear_early_talker(socket);
@@ -69,6 +70,8 @@ struct Connection {
     conversation: Conversation,
     /// What the client sent and the session has not consumed.
     input: BytesMut,
+    /// Octets read since content is awaited.
+    content_read: usize,
 }
 
 impl Connection {
@@ -183,7 +186,9 @@ impl Connection {
             tokio::select! {
                 biased;
                 read = stream.read_buf(&mut self.input) => {
-                    return Ok(if read? == 0 { Read::End } else { Read::Octets });
+                    let read = read?;
+                    self.content_read += read;
+                    return Ok(if read == 0 { Read::End } else { Read::Octets });
                 }
                 () = &mut wait.drain, if !wait.draining => return Ok(Read::Draining),
                 () = &mut wait.timer => {
@@ -200,13 +205,15 @@ impl Connection {
     /// while one comes. A connection that waits for commands holds little.
     fn make_room(&mut self) {
         let wanted = match self.conversation.expected_octets() {
-            None => COMMANDS,
-            Some(expected) => expected.max(self.input.len() * 2).clamp(COMMANDS, CHUNK),
+            None => {
+                self.content_read = 0;
+                COMMANDS
+            }
+            Some(expected) => expected.max(self.content_read * 2).clamp(COMMANDS, CHUNK),
         };
-        let room = self.input.capacity() - self.input.len();
-        if room < wanted.saturating_sub(self.input.len()).max(COMMANDS / 4) {
-            self.input
-                .reserve(wanted.saturating_sub(self.input.len()).max(COMMANDS));
+        let missing = wanted.saturating_sub(self.input.len()).max(COMMANDS / 4);
+        if self.input.capacity() - self.input.len() < missing {
+            self.input.reserve(missing.max(COMMANDS));
         }
     }
 }

@@ -1,0 +1,155 @@
+//! The administrative interface.
+
+use std::sync::Arc;
+
+use config::Status;
+use config::status::Durability;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::gate::State;
+use crate::world::{Files, PATIENCE, World, http};
+
+/// As the operator asks for it.
+pub(crate) async fn status(world: &World) -> Status {
+    let answer = ask(world, world.files.trusting_with("status")).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    Status::decode(body.as_bytes()).unwrap()
+}
+
+/// What comes back, if anything does.
+async fn ask(world: &World, config: Arc<ClientConfig>) -> Vec<u8> {
+    let stream = TcpStream::connect(world.address("status")).await.unwrap();
+    let name = ServerName::try_from("uid.relay.kurier").unwrap();
+    let mut answer = Vec::new();
+    let exchange = async {
+        let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+        let request = "GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await?;
+        stream.read_to_end(&mut answer).await
+    };
+    // A client whose certificate is missed hears of it with the first read under TLS 1.3.
+    let _ = tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .expect("an end");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics() {
+    let world = World::new().await;
+    assert_eq!(
+        world.get("health", "/healthz").await,
+        (200, "ok\n".to_owned())
+    );
+    assert_eq!(
+        world.get("health", "/readyz").await,
+        (200, "ready\n".to_owned())
+    );
+    let mut client = world.client().await;
+    client.submit().await;
+    client.command("MAIL FROM:<app@example.org>").await;
+    client.command("RCPT TO:<user%x@example.net>").await;
+    client.command("RCPT TO:<user@example.net>").await;
+    client.command("DATA").await;
+    let (code, metrics) = world.get("health", "/metrics").await;
+    assert_eq!(code, 200);
+    for line in [
+        "kurier_build_info{version=\"1.2.3\",revision=\"abc\"} 1",
+        "kurier_smtp_connections_accepted_total 1",
+        "kurier_smtp_connections_open 1",
+        "kurier_smtp_open_transactions{phase=\"data\"} 1",
+        "kurier_messages_accepted_total 1",
+        "kurier_smtp_refusals_total{reason=\"recipient\"} 1",
+        "kurier_enqueue_seconds_count 1",
+        "kurier_queue_reachable 1",
+        "kurier_config_rejected 0",
+        "kurier_draining 0",
+    ] {
+        assert!(
+            metrics.lines().any(|l| l == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    for name in [
+        "kurier_queue_claims ",
+        "kurier_queue_tasks{state=\"deferred\"} ",
+    ] {
+        assert!(
+            metrics.lines().any(|l| l.starts_with(name)),
+            "{name} is not in\n{metrics}"
+        );
+    }
+    assert_eq!(world.get("health", "/v1/queue").await.0, 404);
+    assert_eq!(world.get("health", "/v1/status").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_for_the_operator() {
+    let world = World::new().await;
+    let status = status(&world).await;
+    assert_eq!(
+        (status.pod_uid.as_str(), status.schema),
+        ("uid-0", config::SCHEMA)
+    );
+    assert_eq!(status.version, "1.2.3");
+    let document = std::fs::read(world.files.document()).unwrap();
+    assert_eq!(status.config_hash, Some(config::Digest::of(&document)));
+    assert!(status.redis.reachable);
+    assert!(matches!(
+        status.durability,
+        Durability::Fsync | Durability::Unmet { .. }
+    ));
+    assert!(status.counts.is_some());
+
+    // Without a certificate, and with one of another authority.
+    let mut of_another = ClientConfig::clone(&world.files.trusting());
+    of_another.client_auth_cert_resolver = Arc::clone(
+        &Files::new()
+            .trusting_with("status")
+            .client_auth_cert_resolver,
+    );
+    for config in [world.files.trusting(), Arc::new(of_another)] {
+        assert_eq!(String::from_utf8_lossy(&ask(&world, config).await), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn management() {
+    let world = World::new().await;
+    world.client().await.submit().await;
+    let (code, body) = world.get("management", "/v1/queue").await;
+    assert_eq!(code, 200, "{body}");
+    let report: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let sum = ["ready", "deferred", "inFlight"].map(|field| report[field].as_u64().unwrap());
+    assert_eq!(sum.iter().sum::<u64>(), 1, "{body}");
+    assert!(report["claims"].is_u64(), "{body}");
+
+    let put = async |body: &str| {
+        let stream = TcpStream::connect(world.address("management"))
+            .await
+            .unwrap();
+        http(stream, "PUT /v1/claiming HTTP/1.1\r\n", body).await
+    };
+    assert_eq!(
+        put(r#"{"enabled":false}"#).await,
+        (200, r#"{"enabled":false}"#.to_owned())
+    );
+    assert_eq!(put(r#"{"enabled":true}"#).await.0, 200);
+    assert_eq!(put(r#"{"enable":true}"#).await.0, 422);
+
+    world.queue.set(State::Unreachable);
+    let (code, _) = loop {
+        // The answer of a moment ago is still good for a second.
+        let answer = world.get("management", "/v1/queue").await;
+        if answer.0 != 200 {
+            break answer;
+        }
+    };
+    assert_eq!(code, 503);
+}
