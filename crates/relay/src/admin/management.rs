@@ -25,6 +25,7 @@ pub(super) async fn queue(State(admin): State<Arc<Admin>>) -> Response {
         deferred: counts.deferred,
         in_flight: counts.in_flight,
         oldest_ready_seconds: counts.oldest_ready.map(|oldest| oldest.as_secs()),
+        worker: admin.worker.id().map(|worker| worker.to_string()),
         claims: admin.worker.claims(),
     })
     .into_response()
@@ -38,6 +39,9 @@ struct QueueReport {
     in_flight: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_ready_seconds: Option<u64>,
+    /// Whom the queue knows this process as, while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
     /// Tasks claimed by this process.
     claims: usize,
 }
