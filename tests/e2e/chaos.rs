@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use kurier_test::submit::Connection;
 
-use crate::cluster::accounts::{Load, account_at, queue_id};
+use crate::cluster::accounts::{Load, account_at, queue_id, run_named};
 use crate::cluster::fleet::{MINUTE, RELAY, installed, relay_pods, set_mode};
 use crate::cluster::kubernetes::{MAIL, http, kubectl, metric, process_of, ready_pods, signal};
 use crate::cluster::trace;
@@ -48,7 +48,8 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
     let pods = relay_pods(3)?;
     let (victim, leaver) = (&pods[0], &pods[1]);
     set_mode("receiver-first", r#"{"delayMilliseconds": 400}"#)?;
-    let load = Load::start("kill", &["--messages", "1000", "--connections", "20"])?;
+    let run = run_named("kill");
+    let load = Load::start(&run, &["--messages", "1000", "--connections", "20"])?;
     let runtime = tokio::runtime::Runtime::new()?;
     let account = account_at(victim)?;
     let mut open = runtime.block_on(async {
@@ -95,7 +96,7 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
     set_mode("receiver-first", "{}")?;
 
     let accepted = completed(&load.finish(4 * MINUTE)?, 1000)?;
-    let arrived = all_arrived("receiver-first", "kill", &accepted, 2 * MINUTE)?;
+    let arrived = all_arrived("receiver-first", &run, &accepted, 2 * MINUTE)?;
     let mut doubled = 0;
     let mut taken_over = BTreeMap::new();
     for (id, attempt) in &accepted {
@@ -154,10 +155,10 @@ fn a_stopped_collector_does_not_slow_mail() -> Result<()> {
             let done = Load::start(&name, &["--messages", "600"])?.finish(3 * MINUTE)?;
             Ok(f64::from(done.summary.accepted) / done.summary.seconds)
         };
-        let free = rate(format!("free{pair}"))?;
+        let free = rate(run_named(&format!("free{pair}")))?;
         let before = dropped()?;
         signal(process, "STOP")?;
-        let stopped = rate(format!("stopped{pair}"));
+        let stopped = rate(run_named(&format!("stopped{pair}")));
         let counted = eventually("dropped spans are counted", MINUTE, || {
             holds(dropped()? > before, "none was counted")
         });

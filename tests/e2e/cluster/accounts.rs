@@ -44,6 +44,14 @@ pub(crate) fn account_at(pod: &Pod) -> Result<Account> {
     })
 }
 
+/// A name for a run that no earlier run on this cluster had.
+pub(crate) fn run_named(what: &str) -> String {
+    let elapsed = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default();
+    format!("{what}-{}", elapsed.as_millis())
+}
+
 /// A load that runs in a pod of its own.
 pub(crate) struct Load {
     run: String,

@@ -60,7 +60,8 @@ fn install() -> Result<Duration> {
     }
     let started = Instant::now();
     helm(&[
-        "install",
+        "upgrade",
+        "--install",
         "kurier",
         "charts/kurier",
         "--namespace",

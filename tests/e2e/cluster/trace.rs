@@ -77,7 +77,7 @@ pub(crate) fn each_message_is_one_trace(accepted: &BTreeMap<String, Attempt>) ->
             deliveries.iter().any(|deliver| {
                 deliver
                     .attributes
-                    .get("smtp.response.code")
+                    .get("smtp.reply_code")
                     .is_some_and(|code| code == "250")
             }),
             "no smtp.deliver carries the next hop's 250"

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use kurier_test::load::{self, Attempt};
 use kurier_test::receive::Arrival;
 
-use super::accounts::{Done, Load, account_at};
+use super::accounts::{Done, Load, account_at, run_named};
 use super::fleet::{MINUTE, installed, relay_pods};
 use super::kubernetes::{MAIL, Pod, http, lines, logs, metric};
 use crate::eventually::{eventually, holds};
@@ -77,14 +77,15 @@ pub(crate) fn completed(done: &Done, messages: usize) -> Result<BTreeMap<String,
 fn b_a_thousand_messages_arrive_byte_for_byte() -> Result<()> {
     installed()?;
     let pods = relay_pods(3)?;
-    let load = Load::start("exact", &["--messages", "1000"])?;
+    let run = run_named("exact");
+    let load = Load::start(&run, &["--messages", "1000"])?;
     let done = load.finish(3 * MINUTE)?;
     println!(
         "{} messages in {:.1} s",
         done.summary.accepted, done.summary.seconds
     );
     let accepted = completed(&done, 1000)?;
-    let arrived = all_arrived("receiver-first", "exact", &accepted, MINUTE)?;
+    let arrived = all_arrived("receiver-first", &run, &accepted, MINUTE)?;
     ensure!(
         duplicates(&arrived).is_empty(),
         "doubled: {:?}",
@@ -105,6 +106,8 @@ fn b_a_thousand_messages_arrive_byte_for_byte() -> Result<()> {
 pub(crate) struct Forward {
     process: Child,
     pub(crate) address: String,
+    /// kubectl reports each connection there, and ends when it cannot.
+    _output: std::io::BufReader<std::process::ChildStdout>,
 }
 
 impl Forward {
@@ -121,16 +124,19 @@ impl Forward {
             .stdout(Stdio::piped())
             .spawn()?;
         let output = process.stdout.take().context("standard output is piped")?;
-        let line = std::io::BufReader::new(output)
-            .lines()
-            .next()
-            .context("no port-forward")??;
+        let mut output = std::io::BufReader::new(output);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
         let address = line
             .split_whitespace()
             .nth(2)
             .context("an odd port-forward")?
             .to_owned();
-        Ok(Self { process, address })
+        Ok(Self {
+            process,
+            address,
+            _output: output,
+        })
     }
 }
 
@@ -184,8 +190,9 @@ fn c_what_one_pod_accepts_another_delivers_from_the_record() -> Result<()> {
         )?;
         delivered(acceptor)
     })?;
-    let accepted = submit_at(acceptor, "record", 100)?;
-    all_arrived("receiver-first", "record", &accepted, MINUTE)?;
+    let run = run_named("record");
+    let accepted = submit_at(acceptor, &run, 100)?;
+    all_arrived("receiver-first", &run, &accepted, MINUTE)?;
     let after = delivered(acceptor)?;
     ensure!(
         after.total_cmp(&before).is_eq(),
