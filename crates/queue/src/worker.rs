@@ -101,7 +101,7 @@ impl Settings {
             commit_messages: 32,
             commit_octets: 1 << 20,
             lanes: 2,
-            pace: Duration::from_millis(1),
+            pace: Duration::from_millis(2),
             linger: Duration::from_millis(2),
             poll: Duration::from_millis(250),
             grants_per_call: 16,

@@ -4,6 +4,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::gather::everybody_else;
 use crate::QueueError;
 use crate::id::{Call, Handle, TaskId};
 use crate::operation::{Aborted, Taken};
@@ -74,6 +75,9 @@ impl Committer {
         let settings = &self.shared.settings;
         let mut pending = pending.lock().await;
         let mut next = Some(pending.recv().await?);
+        // Sessions that were answered together come back together: whoever can run now gets to
+        // hand in its message before the first one is off alone.
+        everybody_else().await;
         let mut group = Group::default();
         let mut octets = 0;
         while let Some(Pending { message, reply }) = next {

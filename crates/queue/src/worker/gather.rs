@@ -36,7 +36,7 @@ pub(super) struct Read {
 pub(super) async fn run_begins(shared: Arc<Shared>, mut begins: mpsc::UnboundedReceiver<Begin>) {
     let mut last_call = None;
     while let Some(first) = begins.recv().await {
-        keep_pace(&mut last_call, shared.settings.pace).await;
+        keep_pace(&mut last_call, shared.settings.pace / 2).await;
         let worker = first.worker;
         let mut handles = Vec::new();
         let mut asked = Vec::new();
@@ -89,7 +89,7 @@ async fn begin(shared: &Shared, worker: WorkerId, handles: &[Handle], asked: &[B
 pub(super) async fn run_reads(shared: Arc<Shared>, mut reads: mpsc::UnboundedReceiver<Read>) {
     let mut last_call = None;
     while let Some(first) = reads.recv().await {
-        keep_pace(&mut last_call, shared.settings.pace).await;
+        keep_pace(&mut last_call, shared.settings.pace / 2).await;
         let mut asked = vec![first];
         while asked.len() < READS_PER_CALL
             && let Ok(read) = reads.try_recv()
@@ -132,12 +132,21 @@ async fn read(shared: &Shared, asked: Vec<Read>) {
     }
 }
 
-/// Waits until `pace` has passed since the last call: nothing for the idle.
+/// Waits until `pace` has passed since the last call, and until whoever can run now has asked too:
+/// nothing for the idle.
 async fn keep_pace(last_call: &mut Option<Instant>, pace: Duration) {
     if let Some(last) = *last_call {
         tokio::time::sleep_until(last + pace).await;
     }
+    everybody_else().await;
     *last_call = Some(Instant::now());
+}
+
+/// Gives a turn to everybody who can run. It takes no time when nobody can.
+pub(super) async fn everybody_else() {
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+    }
 }
 
 const BEGINS_PER_CALL: usize = 256;
