@@ -54,8 +54,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         })
     });
+    let mut programs = Vec::new();
     let built = !tiers.iter().any(|tier| tier.needs_build())
-        || report.add("build", build::MINUTES, build::all);
+        || report.add("build", build::MINUTES, |budget| {
+            programs = build::all(budget)?;
+            Ok(())
+        });
     for tier in &tiers {
         if tier.needs_tools()
             && let Some(background) = background.take()
@@ -73,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             report.cannot_run(tier.name(), &["the workspace does not build".to_owned()]);
         } else {
             report.add(tier.name(), tier.minutes(), |budget| {
-                tier.run(budget, &mut shared)
+                tier.run(budget, &programs, &mut shared)
             });
         }
     }

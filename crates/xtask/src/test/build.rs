@@ -2,19 +2,26 @@
 
 use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::budget::Budget;
-use crate::{command, paths::cargo};
+use crate::paths::cargo;
 
 /// From nothing, on two cores that build tools as well.
 pub(super) const MINUTES: u64 = 28;
 
-/// Builds every target of every package. All later cargo commands name `--workspace` too, so that they
-/// get the same features and find everything built.
-pub(super) fn all(budget: &mut Budget) -> Result<()> {
-    budget.run(cargo().args(["build", "--workspace", "--all-targets"]))
+/// Builds every target of every package; its test programs. All later cargo commands name `--workspace`
+/// too, so that they get the same features and find everything built.
+///
+/// # Errors
+/// When something does not build.
+pub(super) fn all(budget: &mut Budget) -> Result<Vec<TestProgram>> {
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--all-targets"]);
+    // What is wrong with the code goes to standard error, as ever.
+    let messages = budget.capture(build.arg("--message-format=json-render-diagnostics"))?;
+    Ok(read(&messages))
 }
 
 /// Where a test belongs.
@@ -60,24 +67,23 @@ impl TestProgram {
 /// The built programs of one kind.
 ///
 /// # Errors
-/// When cargo cannot build them, or there is none.
-pub(super) fn programs(kind: Kind) -> Result<Vec<TestProgram>> {
-    let mut build = cargo();
-    build.args(["test", "--workspace", "--no-run", "--message-format=json"]);
-    let mut found = read(&command::capture(&mut build)?);
-    found.retain(|program| program.kind == kind);
-    anyhow::ensure!(!found.is_empty(), "no test program of the kind {kind:?}");
+/// When there is none: a suite that was moved must not pass.
+pub(super) fn of_kind(programs: &[TestProgram], kind: Kind) -> Result<Vec<&TestProgram>> {
+    let found: Vec<_> = programs
+        .iter()
+        .filter(|program| program.kind == kind)
+        .collect();
+    ensure!(!found.is_empty(), "no test program of the kind {kind:?}");
     Ok(found)
 }
 
 /// The end-to-end program.
 ///
 /// # Errors
-/// As [`programs`].
-pub(super) fn end_to_end() -> Result<TestProgram> {
-    programs(Kind::EndToEnd)?
-        .pop()
-        .context("no end-to-end program")
+/// When there is none.
+pub(super) fn end_to_end(programs: &[TestProgram]) -> Result<&TestProgram> {
+    let found = of_kind(programs, Kind::EndToEnd)?;
+    found.first().copied().context("no end-to-end program")
 }
 
 /// The test programs in cargo's messages.

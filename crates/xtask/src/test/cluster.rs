@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{budget::Budget, build, report::Report};
+use super::{budget::Budget, build::TestProgram, report::Report};
 use crate::{
     cluster::Cluster,
     command,
@@ -22,8 +22,12 @@ impl Shared {
     /// Runs the end-to-end tests whose names start with `filter` in the first node's network namespace.
     ///
     /// They find `KUBECONFIG`, the cluster's programs in `PATH`, and the images on every node.
-    pub(super) fn run(&mut self, budget: &mut Budget, filter: &str) -> Result<()> {
-        let program = build::end_to_end()?;
+    pub(super) fn run(
+        &mut self,
+        budget: &mut Budget,
+        program: &TestProgram,
+        filter: &str,
+    ) -> Result<()> {
         let images = image::make(&IMAGES, Profile::Dev)?;
         let cluster = self.up()?;
         cluster.load(&images)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     budget::Budget,
-    build::{self, Kind},
+    build::{self, Kind, TestProgram},
 };
 use crate::{
     crds,
@@ -14,12 +14,12 @@ use crate::{
     tools::cargo_deny,
 };
 
-pub(super) fn run(budget: &mut Budget) -> Result<()> {
+pub(super) fn run(budget: &mut Budget, programs: &[TestProgram]) -> Result<()> {
     // All of them run, so that one look at the output shows all there is to mend.
     let mut failed = Vec::new();
     for (name, gate) in GATES {
         println!("-- {name}");
-        match gate(budget) {
+        match gate(budget, programs) {
             Ok(()) => budget.tally.passed += 1,
             Err(error) => {
                 println!("{name}: {error:#}");
@@ -36,31 +36,33 @@ pub(super) fn run(budget: &mut Budget) -> Result<()> {
 ///
 /// # Errors
 /// Naming those that failed.
-pub(super) fn run_all(budget: &mut Budget, kind: Kind) -> Result<()> {
+pub(super) fn run_all(budget: &mut Budget, programs: &[TestProgram], kind: Kind) -> Result<()> {
     let mut failed = Vec::new();
-    for program in build::programs(kind)? {
+    for program in build::of_kind(programs, kind)? {
         println!("-- {}", program.name);
         if let Err(error) = budget.run(&mut program.command()) {
             println!("{}: {error:#}", program.name);
-            failed.push(program.name);
+            failed.push(&*program.name);
         }
     }
     anyhow::ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 
-type Gate = fn(&mut Budget) -> Result<()>;
+type Gate = fn(&mut Budget, &[TestProgram]) -> Result<()>;
 
 const GATES: [(&str, Gate); 7] = [
-    ("format", |budget| {
+    ("format", |budget, _| {
         budget.run(cargo().args(["fmt", "--all", "--check"]))
     }),
-    ("tests", |budget| run_all(budget, Kind::Pure)),
-    ("documentation tests", |budget| {
+    ("tests", |budget, programs| {
+        run_all(budget, programs, Kind::Pure)
+    }),
+    ("documentation tests", |budget, _| {
         budget.run(cargo().args(["test", "--workspace", "--doc"]))
     }),
-    ("resource definitions", |_| crds::check_built()),
-    ("lints", |budget| {
+    ("resource definitions", |_, _| crds::check_built()),
+    ("lints", |budget, _| {
         let mut clippy = cargo();
         clippy.args([
             "clippy",
@@ -72,13 +74,13 @@ const GATES: [(&str, Gate); 7] = [
         ]);
         budget.run(&mut clippy)
     }),
-    ("documentation", |budget| {
+    ("documentation", |budget, _| {
         let mut doc = cargo();
         doc.args(["doc", "--workspace", "--no-deps"])
             .env("RUSTDOCFLAGS", "--deny warnings");
         budget.run(&mut doc)
     }),
-    ("dependencies", |budget| {
+    ("dependencies", |budget, _| {
         // Not advisories: their database is outside of what a build may reach.
         let mut deny = Command::new(cargo_deny::ensure()?);
         deny.args(["--workspace", "check", "bans", "licenses", "sources"]);

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use super::{
     budget::Budget,
-    build::{self, Kind},
+    build::{self, Kind, TestProgram},
     chart,
     cluster::Shared,
     gates,
@@ -102,14 +102,22 @@ impl Tier {
         debian::install()
     }
 
-    pub(super) fn run(self, budget: &mut Budget, shared: &mut Shared) -> Result<()> {
+    pub(super) fn run(
+        self,
+        budget: &mut Budget,
+        programs: &[TestProgram],
+        shared: &mut Shared,
+    ) -> Result<()> {
         match self {
-            Self::Pure => gates::run(budget),
-            Self::Queue => gates::run_all(budget, Kind::Queue),
-            Self::Local => budget.run(build::end_to_end()?.command().arg("local::")),
+            Self::Pure => gates::run(budget, programs),
+            Self::Queue => gates::run_all(budget, programs, Kind::Queue),
+            Self::Local => {
+                let program = build::end_to_end(programs)?;
+                budget.run(program.command().arg("local::"))
+            }
             Self::Chart => chart::run(budget),
-            Self::Cluster => shared.run(budget, "cluster::"),
-            Self::Chaos => shared.run(budget, "chaos::"),
+            Self::Cluster => shared.run(budget, build::end_to_end(programs)?, "cluster::"),
+            Self::Chaos => shared.run(budget, build::end_to_end(programs)?, "chaos::"),
         }
     }
 }
