@@ -65,7 +65,7 @@ impl Budget {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub(super) fn capture(&mut self, command: &mut Command) -> Result<String> {
+    pub(super) fn capture(&self, command: &mut Command) -> Result<String> {
         let output = Arc::new(Mutex::new(String::new()));
         let collector = Arc::clone(&output);
         self.read(command, move |line| {
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn captured_output_is_whole_and_not_counted() {
-        let mut budget = Budget::of_minutes(1);
+        let budget = Budget::of_minutes(1);
         let script = "seq 1 20000; echo 'test result: ok. 1 passed; 0 failed; 0 ignored'";
         let output = budget
             .capture(Command::new("sh").args(["-c", script]))

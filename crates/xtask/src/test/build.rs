@@ -16,7 +16,7 @@ pub(super) const MINUTES: u64 = 28;
 ///
 /// # Errors
 /// When something does not build.
-pub(super) fn all(budget: &mut Budget) -> Result<Vec<TestProgram>> {
+pub(super) fn all(budget: &Budget) -> Result<Vec<TestProgram>> {
     let mut build = cargo();
     build.args(["build", "--workspace", "--all-targets"]);
     // What is wrong with the code goes to standard error, as ever.
