@@ -7,7 +7,7 @@
 //!    into a cache that is keyed by their digest.
 //! 2. [`image`] makes OCI image archives without a container engine.
 //! 3. [`cluster`] runs a real Kubernetes in network namespaces of this machine, and takes it away whole.
-//! 4. [`crds`] writes the custom resource definitions, [`test`] runs every tier of tests, [`bench`]
+//! 4. [`crds`] writes the custom resource definitions, [`mod@test`] runs every tier of tests, [`mod@bench`]
 //!    compares Kurier with Postfix.
 //!
 //! Invariants: what `cluster up` makes, `cluster down` removes, whatever crashed in between; a command

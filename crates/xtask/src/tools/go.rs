@@ -293,7 +293,7 @@ mod tests {
         let one = files(&[("go.mod", "a"), ("go.sum", "b")]);
         let key = digest(&module("-s"), &one);
         assert_eq!(key.len(), 16);
-        assert_eq!(key, digest(&module("-s"), &one.clone()));
+        assert_eq!(key, digest(&module("-s"), &one));
         assert_ne!(key, digest(&module("-w"), &one));
         assert_ne!(
             key,
