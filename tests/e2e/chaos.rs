@@ -95,20 +95,36 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
     );
     set_mode("receiver-first", "{}")?;
 
-    let accepted = completed(&load.finish(4 * MINUTE)?, 1000)?;
+    let done = load.finish(4 * MINUTE)?;
+    let accepted = completed(&done, 1000)?;
     let arrived = all_arrived("receiver-first", &run, &accepted, 2 * MINUTE)?;
     let mut doubled = 0;
     let mut taken_over = BTreeMap::new();
     for (id, attempt) in &accepted {
-        let queue_id = queue_id(attempt)?;
-        let copies = &arrived[id];
-        let held = in_flight.contains(&queue_id);
+        let (own, copies) = (queue_id(attempt)?, &arrived[id]);
+        // A client that heard no reply sends again: that is another message (RFC 1047).
+        let resubmitted = done
+            .attempts
+            .iter()
+            .filter(|other| other.id == *id && other.reply.starts_with("connection:"));
+        let ids: BTreeSet<_> = copies.iter().map(|copy| copy.queue_id.as_str()).collect();
         ensure!(
-            copies.len() == 1 || held,
-            "{id} was doubled and not in flight: {copies:?}"
+            ids.contains(own.as_str()) && ids.len() <= 1 + resubmitted.count(),
+            "{id} was accepted as {own}, and there are: {copies:#?}"
         );
-        doubled += copies.len() - 1;
-        if held {
+        for queue_id in &ids {
+            let times = copies
+                .iter()
+                .filter(|copy| copy.queue_id == *queue_id)
+                .count();
+            let held = in_flight.contains(*queue_id);
+            ensure!(
+                times == 1 || held,
+                "{id} was doubled and not in flight: {copies:#?}"
+            );
+            doubled += times - 1;
+        }
+        if in_flight.contains(&own) {
             let last = copies
                 .iter()
                 .map(|copy| copy.unix_milliseconds)
@@ -121,7 +137,6 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
     }
     println!("lost 0, doubled {doubled}, taken over {}", taken_over.len());
     ensure!(!taken_over.is_empty(), "nothing of this load was in flight");
-    trace::each_message_is_one_trace(&accepted)?;
     trace::taken_over_by_another_pod(&taken_over)?;
     relay_pods(3)?;
     Ok(())

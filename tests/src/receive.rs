@@ -44,6 +44,9 @@ pub struct Arrival {
     pub receiver: String,
     /// Of the test message, if it is one; else the Subject.
     pub id: String,
+    /// The id that the relay gave it, from the trace field on top.
+    #[serde(default)]
+    pub queue_id: String,
     pub sha256: String,
     pub octets: usize,
     pub reverse_path: String,
@@ -137,6 +140,7 @@ async fn serve(stream: TcpStream, shared: &Shared, report: impl Fn(&Arrival)) ->
                         .or_else(|| field(&raw, "Subject"))
                         .unwrap_or_default()
                         .to_owned(),
+                    queue_id: queue_id(&raw),
                     sha256: body_digest(&raw),
                     octets: raw.len(),
                     reverse_path: from.clone(),
@@ -185,6 +189,16 @@ async fn content(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>> {
         }
         raw.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
     }
+}
+
+/// RFC 5321 §4.4: the word behind `id` in the first Received field.
+fn queue_id(raw: &[u8]) -> String {
+    let head = String::from_utf8_lossy(raw.get(..1000).unwrap_or(raw));
+    let mut words = head
+        .split_whitespace()
+        .skip_while(|word| *word != "Received:");
+    let id = words.by_ref().skip_while(|word| *word != "id").nth(1);
+    id.unwrap_or_default().trim_end_matches(';').to_owned()
 }
 
 fn path(command: &str) -> String {
