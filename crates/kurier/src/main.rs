@@ -18,7 +18,9 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     process::install_crypto_provider();
     let result = match command {
-        Command::Config { command: ConfigCommand::Check { file } } => check::run(&file),
+        Command::Config {
+            command: ConfigCommand::Check { file },
+        } => check::run(&file),
         Command::Demo(arguments) => process::block_on(demo::run(arguments)).map(process::status),
         Command::Operator(arguments) => operator::run(arguments),
         Command::Relay(arguments) => relay::run(arguments),

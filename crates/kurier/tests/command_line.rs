@@ -1,0 +1,196 @@
+//! The binary as people start it: what it says of mistakes, and how a relay without a
+//! configuration comes and goes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn kurier(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kurier"));
+    command.args(arguments);
+    command
+}
+
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn mistakes_in_a_configuration_are_named_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.yaml");
+    let good = "schema: 1
+hostname: mail.example.com
+listeners:
+- {name: submission, address: '127.0.0.1:0', role: Submission}
+queue: {source: {type: Embedded, embedded: {path: /nowhere/kurier}}}
+";
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, good).unwrap();
+    let output = kurier(&["config", "check", path]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("good: 1 listeners")
+    );
+
+    std::fs::write(&file, good.replace("role: Submission", "role: Submit")).unwrap();
+    for arguments in [["config", "check", path], ["relay", "--config", path]] {
+        let said = refused(&kurier(&arguments).output().unwrap());
+        let place = format!("{path}:4:");
+        assert!(
+            said.contains(&place) && said.contains("listeners[0].role"),
+            "{said}"
+        );
+    }
+
+    let missing = refused(
+        &kurier(&["relay", "--config", "/nowhere/relay.yaml"])
+            .output()
+            .unwrap(),
+    );
+    assert!(missing.contains("/nowhere/relay.yaml"), "{missing}");
+}
+
+#[test]
+fn a_certificate_that_is_missing_is_a_mistake_in_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.yaml");
+    let folder = folder.path().display();
+    let tls =
+        format!("{{mode: StartTLS, certificateFile: {folder}/no.crt, keyFile: {folder}/no.key}}");
+    let document = format!(
+        "schema: 1
+hostname: mail.example.com
+listeners:
+- {{name: submission, address: '127.0.0.1:0', role: Submission, tls: {tls}}}
+queue: {{source: {{type: Embedded, embedded: {{path: {folder}/queue}}}}}}
+"
+    );
+    std::fs::write(&file, document).unwrap();
+    let output = kurier(&["relay", "--config", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = refused(&output);
+    assert!(
+        said.contains("\"submission\"") && said.contains("no.crt"),
+        "{said}"
+    );
+}
+
+#[test]
+fn local_mode_listens_on_loopback_only() {
+    for flag in ["--listen", "--admin"] {
+        let output = kurier(&["relay", "--local", flag, "0.0.0.0:2525"])
+            .output()
+            .unwrap();
+        let said = refused(&output);
+        assert!(
+            said.contains(flag) && said.contains("no loopback address"),
+            "{said}"
+        );
+    }
+}
+
+/// Accepts a message of a client on this machine, keeps it over a restart, and goes when told.
+#[test]
+fn a_local_relay_keeps_its_mail_over_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    for waiting in [0, 1] {
+        let (smtp, admin) = (free_address(), free_address());
+        let nobody = free_address();
+        let mut relay = kurier(&["relay", "--local", "--data", data.path().to_str().unwrap()])
+            .args(["--listen", &smtp.to_string(), "--admin", &admin.to_string()])
+            .args(["--smarthost", &nobody.to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let queue = until(&mut relay, || {
+            get(admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200 "))?;
+            get(admin, "/v1/queue").filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+        });
+        let tasks: u64 = ["ready", "deferred", "inFlight"]
+            .map(|state| number(&queue, state))
+            .iter()
+            .sum();
+        assert_eq!(tasks, waiting, "{queue}");
+        if waiting == 0 {
+            submit(smtp);
+        }
+        // The standard library can kill a process, but not ask it to end.
+        let asked = Command::new("kill")
+            .arg(relay.id().to_string())
+            .status()
+            .unwrap();
+        assert!(asked.success());
+        assert!(relay.wait().unwrap().success());
+    }
+}
+
+fn submit(smtp: SocketAddr) {
+    let mut stream = BufReader::new(TcpStream::connect(smtp).unwrap());
+    stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    let lines = [
+        ("", "220 localhost ESMTP"),
+        ("HELO client.example", "250 "),
+        ("MAIL FROM:<a@example.org>", "250 "),
+        ("RCPT TO:<b@example.net>", "250 "),
+        ("DATA", "354 "),
+        ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
+        ("QUIT", "221 "),
+    ];
+    for (said, expected) in lines {
+        if !said.is_empty() {
+            stream
+                .get_mut()
+                .write_all(format!("{said}\r\n").as_bytes())
+                .unwrap();
+        }
+        let mut reply = String::new();
+        stream.read_line(&mut reply).unwrap();
+        assert!(reply.starts_with(expected), "{said}: {reply}");
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn number(answer: &str, field: &str) -> u64 {
+    let body = answer.split("\r\n\r\n").nth(1).unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body[field].as_u64().unwrap()
+}
+
+fn until<T>(relay: &mut Child, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        let ended = relay.try_wait().unwrap();
+        assert!(
+            ended.is_none() && began.elapsed() < PATIENCE,
+            "it does not come: {ended:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
