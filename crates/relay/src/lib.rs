@@ -2,9 +2,9 @@
 //! them to their next hops.
 //!
 //! The procedure of one message, in order:
-//! 1. a [listener](listener) accepts a connection, within limits, and drives its session;
-//! 2. [admission](admission) decides who may send what to whom: nobody, by default;
-//! 3. [reception](reception) makes the message what it will be for ever (trace fields, id, hash,
+//! 1. a [`listener`] accepts a connection, within limits, and drives its session;
+//! 2. [`admission`] decides who may send what to whom: nobody, by default;
+//! 3. [`reception`] makes the message what it will be for ever (trace fields, id, hash,
 //!    one task for each recipient domain by a [route](routing)) and commits it to the queue; only
 //!    then the client hears `250`;
 //! 4. [delivery] claims tasks of whichever process accepted them, and settles each recipient:

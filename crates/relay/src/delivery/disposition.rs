@@ -239,12 +239,12 @@ mod tests {
             (
                 Phase::Rcpt,
                 "450 5.1.1 the code counts",
-                (Deferred, Recipient, "4.1.1"),
+                (Deferred, Recipient, "4.0.0"),
             ),
             (
                 Phase::Rcpt,
                 "550 4.1.1 the code counts",
-                (Failed, Recipient, "5.1.1"),
+                (Failed, Recipient, "5.0.0"),
             ),
             (
                 Phase::Rcpt,
