@@ -37,8 +37,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn resolve(&self, call: Call) -> Result<Resolved, QueueError>;
 
     /// Marks claimed tasks begun and raises their deadlines; one answer for each handle, in order.
-    async fn begin(&self, worker: WorkerId, handles: &[Handle])
-    -> Result<Vec<Begun>, QueueError>;
+    async fn begin(&self, worker: WorkerId, handles: &[Handle]) -> Result<Vec<Begun>, QueueError>;
 
     /// The scripted dot check: the lease stands and the handle is in the worker's claim set.
     async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError>;
