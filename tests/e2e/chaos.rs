@@ -47,7 +47,8 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
     installed()?;
     let pods = relay_pods(3)?;
     let (victim, leaver) = (&pods[0], &pods[1]);
-    set_mode("receiver-first", r#"{"delayMilliseconds": 400}"#)?;
+    // Long enough for the victim to hold what it claims until it is killed.
+    set_mode("receiver-first", r#"{"delayMilliseconds": 30000}"#)?;
     let run = run_named("kill");
     let load = Load::start(&run, &["--messages", "1000", "--connections", "20"])?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -79,6 +80,17 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
                 claims >= 20.0 && data >= 1.0,
                 format_args!("{claims} claims, {data} in DATA"),
             )
+        },
+    )?;
+    // What it has told the Collector outlives it: a take-over is to be seen in one trace.
+    eventually(
+        "the Collector has seen what the victim accepted and holds",
+        MINUTE,
+        || {
+            let held = claims_in_redis(&worker)?;
+            let seen = trace::received_by(&victim.name)?;
+            let known = held.intersection(&seen).count();
+            holds(known >= 5, format_args!("{known} of {}", held.len()))
         },
     )?;
     // Stopped first, so that what it holds can be read before it is gone.

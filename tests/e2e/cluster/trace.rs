@@ -107,6 +107,15 @@ fn pods<'a>(spans: &'a [Span], name: &str) -> BTreeSet<&'a str> {
         .collect()
 }
 
+/// Queue ids of what a pod has received, as far as the Collector knows.
+pub(crate) fn received_by(pod: &str) -> Result<BTreeSet<String>> {
+    let spans = by_queue_id()?;
+    let received = spans
+        .into_iter()
+        .filter(|(_, own)| pods(own, "smtp.receive").contains(pod));
+    Ok(received.map(|(id, _)| id).collect())
+}
+
 /// No delivery by the pod that accepted.
 pub(crate) fn delivered_elsewhere(
     accepted: &BTreeMap<String, Attempt>,
