@@ -27,7 +27,7 @@ use self::plan::Plan;
 use self::receiver::Receiver;
 
 #[derive(clap::Args, Clone, Copy, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How many messages to send.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     messages: u32,
@@ -40,7 +40,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// What kept the demo from running at all.
-pub async fn run(arguments: Arguments) -> Result<bool> {
+pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
     let started = Instant::now();
     let plan = Arc::new(Plan::new(arguments.messages));
     let folder = tempfile::Builder::new().prefix("kurier-demo").tempdir()?;
@@ -61,11 +61,21 @@ pub async fn run(arguments: Arguments) -> Result<bool> {
         if now != shown && started.elapsed().subsec_millis() < 100 {
             shown = now;
             let at = started.elapsed().as_secs_f64();
-            println!("{at:5.1} s  {} of {} ended, {} notices received", now.0, plan.len(), now.1);
+            println!(
+                "{at:5.1} s  {} of {} ended, {} notices received",
+                now.0,
+                plan.len(),
+                now.1
+            );
         }
     }
     site.stop().await;
-    Ok(report::print(&plan, &journeys, &receiver, started.elapsed()))
+    Ok(report::print(
+        &plan,
+        &journeys,
+        &receiver,
+        started.elapsed(),
+    ))
 }
 
 /// By then every message has had its retry and the one that expires has expired.

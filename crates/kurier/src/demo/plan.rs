@@ -109,7 +109,7 @@ fn body(number: u32) -> String {
             "{line:4}  one item, packed with care and sent today\r\n"
         ));
     }
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         body.push_str(&"x".repeat(998));
         body.push_str("\r\n");
     }
