@@ -9,7 +9,8 @@ use queue::redis::Redis;
 use queue::{Queue, QueueError};
 
 use crate::redis_fixture::{
-    COMMIT, Caller, claim, delivered, handles_of, keys, message, open, settings, slots, tasks,
+    COMMIT, Caller, claim, delivered, handles_of, in_time, keys, message, open, settings, slots,
+    tasks,
 };
 use crate::redis_proxy::{Fate, Proxy};
 use crate::redis_server::RedisServer;
@@ -44,13 +45,16 @@ fn assert_ambiguous<T: std::fmt::Debug>(outcome: Result<T, QueueError>) {
 
 /// What a failed exchange closed is opened again on the next call.
 async fn repeated<T, F: Future<Output = Result<T, QueueError>>>(operation: impl Fn() -> F) -> T {
-    loop {
-        match operation().await {
-            Ok(value) => return value,
-            Err(QueueError::Unreachable(_)) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
+    in_time(async {
+        loop {
+            match operation().await {
+                Ok(value) => return value,
+                Err(QueueError::Unreachable(_)) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
         }
-    }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -105,7 +109,7 @@ async fn an_enqueue_that_arrives_after_its_abort_changes_nothing() {
         .await
         .unwrap();
     assert_eq!(aborted, Aborted::Gone);
-    proxy.deliver().await;
+    in_time(proxy.deliver()).await;
     assert_eq!(direct.counts().await.unwrap().ready, 0);
     assert!(
         !keys(&server)
@@ -203,7 +207,7 @@ async fn a_claim_that_arrives_after_it_was_resolved_claims_nothing() {
     for _ in 0..2 {
         assert_eq!(direct.resolve(next.call).await.unwrap(), Resolved::Barred);
     }
-    proxy.deliver().await;
+    in_time(proxy.deliver()).await;
     let counts = direct.counts().await.unwrap();
     assert_eq!((counts.ready, counts.in_flight), (1, 0));
     proxy.set(Fate::Passed);
@@ -236,7 +240,7 @@ async fn a_settlement_that_arrives_after_it_was_resolved_settles_nothing_twice()
         panic!()
     };
     assert!(reply.stale.is_empty());
-    proxy.deliver().await;
+    in_time(proxy.deliver()).await;
     // One of two tasks is over: the record stays, with one slot count of zero.
     assert!(direct.read(&[sent.id]).await.unwrap()[0].is_some());
     assert_eq!(direct.counts().await.unwrap().in_flight, 1);

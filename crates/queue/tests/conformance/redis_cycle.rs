@@ -273,6 +273,47 @@ async fn fault_17_a_thousand_claims_are_taken_back_in_one_go() {
 }
 
 #[tokio::test]
+async fn a_slot_released_again_frees_none_that_another_holds() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let (mut one, mut two) = (
+        Caller::register(&queue).await,
+        Caller::register(&queue).await,
+    );
+    let limits = Limits {
+        generation: 1,
+        concurrency_default: 2,
+        concurrency: Vec::new(),
+    };
+    queue.set_limits(&limits).await.unwrap();
+    let sent: Vec<_> = (0..4).map(|_| message(&["example.net"])).collect();
+    one.enqueue(&sent).await;
+    let single = |worker: &mut Caller| Next {
+        claim: Some(claim(1, 1)),
+        ..worker.next()
+    };
+    let next = single(&mut one);
+    let first = slots(&one.run(&next).await);
+    let next = single(&mut two);
+    assert_eq!(two.run(&next).await.grants.len(), 1);
+    for _ in 0..3 {
+        let releases = [first.clone(), first.clone()].concat();
+        let next = Next {
+            releases,
+            ..one.next()
+        };
+        one.run(&next).await;
+    }
+    let used: u32 = redis::cmd("HGET")
+        .arg(format!("{}ct", crate::redis_fixture::PREFIX))
+        .arg("mx:example.net")
+        .query(&mut server.client())
+        .unwrap();
+    assert_eq!(used, 1);
+    assert_eq!(one.claim().await.grants.len(), 1);
+}
+
+#[tokio::test]
 async fn an_idle_poll_writes_nothing() {
     let server = RedisServer::start();
     let queue = open(server.url());

@@ -4,7 +4,7 @@ use queue::durability::Durability;
 use queue::operation::Taken;
 use queue::{Queue, QueueError};
 
-use crate::redis_fixture::{COMMIT, Caller, config_set, keys, message, open};
+use crate::redis_fixture::{COMMIT, Caller, config_set, keys, message, open, until_durable};
 use crate::redis_server::RedisServer;
 
 async fn check_row(server: &RedisServer, worker: &mut Caller, reason: &str) {
@@ -60,9 +60,7 @@ async fn each_setting_is_required_and_may_come_back() {
         config_set(&server, setting, good);
         if setting == "appendonly" {
             // Only once its first rewrite is done.
-            while queue.durability().await.unwrap() != Durability::Fsync {
-                tokio::task::yield_now().await;
-            }
+            until_durable(&queue, true).await;
         }
         check_met(&mut worker).await;
     }
@@ -102,9 +100,7 @@ async fn a_replica_may_be_promoted_and_lose() {
         .arg(primary.split(' ').collect::<Vec<_>>())
         .exec(&mut replica.client())
         .unwrap();
-    while queue.durability().await.unwrap() == Durability::Fsync {
-        tokio::task::yield_now().await;
-    }
+    until_durable(&queue, false).await;
     check_row(&server, &mut worker, "FailoverCanLose").await;
 
     // And the replica itself is no place to write to.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue::Queue;
+use queue::durability::Durability;
 use queue::id::{Call, Handle, MessageId, QueueId, SlotId, TaskId, WorkerId};
 use queue::operation::{Beat, Claim, Claimed, Next, NextReply, Rest, Settlement, Taken, Timing};
 use queue::record::{Body, Form, Header, NewMessage, Recipient, Task};
@@ -229,6 +230,23 @@ pub(crate) fn advance(server: &RedisServer, by: Duration) {
         .arg(by.as_millis() as u64)
         .invoke::<()>(&mut server.client())
         .expect("the clock moves");
+}
+
+/// What does not come about fails the test instead of hanging it.
+pub(crate) async fn in_time<F: Future>(awaited: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), awaited)
+        .await
+        .expect("within 20 s")
+}
+
+/// Asks until the level is (not) met.
+pub(crate) async fn until_durable(queue: &Redis, met: bool) {
+    in_time(async {
+        while (queue.durability().await.expect("an answer") == Durability::Fsync) != met {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// Names of all keys, without the prefix, in order.

@@ -202,6 +202,38 @@ async fn a_silent_server_leaves_the_outcome_open() {
 }
 
 #[tokio::test]
+async fn a_request_whose_last_octet_has_not_left_was_surely_not_executed() {
+    let server = RedisServer::start();
+    let mut settings = settings(server.url());
+    settings.response_timeout = Duration::from_millis(500);
+    let queue = std::sync::Arc::new(queue::redis::Redis::open(&settings).unwrap());
+    let mut worker = Caller::register(&queue).await;
+    worker.enqueue(&[message(&["example.net"])]).await;
+
+    // More than all buffers between here and there hold.
+    let body = bytes::Bytes::from(vec![b'x'; 1 << 20]);
+    let batch: Vec<_> = (0..32)
+        .map(|_| {
+            let mut message = message(&["example.org"]);
+            message.header.body.stored = body.len() as u64;
+            message.content = vec![body.clone()];
+            message
+        })
+        .collect();
+    let call = worker.call(COMMIT);
+    server.pause();
+    let unsent = queue.enqueue(call, &batch).await;
+    assert!(
+        matches!(unsent, Err(QueueError::Unreachable(_))),
+        "{unsent:?}"
+    );
+    server.resume();
+    assert_eq!(until_reached(|| queue.counts()).await.ready, 1);
+    let taken = until_reached(|| queue.enqueue(call, &batch[..1])).await;
+    assert_eq!(taken, Taken::Ran(()));
+}
+
+#[tokio::test]
 async fn a_call_given_up_leaves_no_reply_to_the_next_one() {
     let server = RedisServer::start();
     let queue = open(server.url());
