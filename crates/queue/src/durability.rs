@@ -7,7 +7,10 @@ pub enum Durability {
     Fsync,
     /// The declared level is not met: `reason` is a condition reason (`AofOff`, `NotFsyncAlways`,
     /// `FsyncPausedOnRewrite`, `Evicting`, `FailoverCanLose`, `NotVerified`), `remedy` a sentence that says what to do.
-    Unmet { reason: &'static str, remedy: String },
+    Unmet {
+        reason: &'static str,
+        remedy: String,
+    },
     /// Not asked yet, or the back end does not answer.
     Unknown,
 }
