@@ -117,12 +117,11 @@ fn start_kurier(
         .args(["relay", "--local", "--hostname", "bench.test"])
         .args(["--listen", &address.to_string()])
         .args(["--smarthost", &sink.to_string()])
-        .args(["--admin", &load::free_address()?.to_string()])
-        .arg("--data")
-        .arg(folder.join("data"));
-    if let Some(redis) = redis {
-        relay.args(["--redis", &format!("redis://{redis}")]);
-    }
+        .args(["--admin", &load::free_address()?.to_string()]);
+    match redis {
+        Some(redis) => relay.args(["--redis", &format!("redis://{redis}")]),
+        None => relay.arg("--data").arg(folder.join("data")),
+    };
     start(&mut relay, folder)
 }
 
