@@ -1,6 +1,6 @@
 //! The product on a real Kubernetes: real chart, real RBAC, real image, real Redis, a real
 //! Collector. These tests run inside the node's network namespace, one after the other, in the
-//! order of their names: `a_` installs, `z_` uninstalls, those between leave a working relay.
+//! order of their names: `uninstall` is the last, all others leave a working relay.
 
 pub(crate) mod accounts;
 pub(crate) mod fleet;
@@ -9,3 +9,4 @@ mod operations;
 mod resources;
 pub(crate) mod trace;
 pub(crate) mod traffic;
+mod uninstall;
