@@ -2,8 +2,8 @@
 //! recipients has an outcome.
 //!
 //! One trait, [`Queue`], and three back ends behind it that one conformance suite holds to the same
-//! behaviour: [`redis`](crate::redis) (shared by all relay pods), [`embedded`](crate::embedded) (one
-//! process, one redb file) and [`model`](crate::model) (memory only, the reference).
+//! behaviour: [`redis`] (shared by all relay pods), [`embedded`] (one
+//! process, one redb file) and [`model`] (memory only, the reference).
 //!
 //! The procedure of one message, in order:
 //! 1. a [`Worker`](crate::worker) commits it with [`Queue::enqueue`], together with whoever waits;
