@@ -28,7 +28,10 @@ mod record;
 mod status;
 mod teardown;
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -86,14 +89,15 @@ impl Place {
     }
 }
 
-pub(crate) fn run(action: Action) -> Result<()> {
+pub(crate) fn run(action: Action) -> Result<ExitCode> {
     match action {
-        Action::Down(place) => teardown::down(&place.cluster()?),
-        Action::Load { place, archives } => place.cluster()?.load(&archives),
-        Action::Run { place, command } => place.cluster()?.run(&command),
-        Action::Status { place, json } => status::print(&place.cluster()?, json),
-        Action::Up { place, nodes } => bringup::up(&place.cluster()?, nodes),
+        Action::Down(place) => teardown::down(&place.cluster()?)?,
+        Action::Load { place, archives } => place.cluster()?.load(&archives)?,
+        Action::Run { place, command } => return place.cluster()?.run(&command),
+        Action::Status { place, json } => status::print(&place.cluster()?, json)?,
+        Action::Up { place, nodes } => bringup::up(&place.cluster()?, nodes)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Cluster {
@@ -153,15 +157,13 @@ impl Cluster {
         Ok(launcher)
     }
 
-    fn run(&self, command: &[String]) -> Result<()> {
+    /// The command has said why it failed; what it ended with is what we end with.
+    fn run(&self, command: &[String]) -> Result<ExitCode> {
         if self.record()?.is_none() {
             bail!("no cluster is running: cargo xtask cluster up");
         }
         let status = self.launcher()?.args(command).status()?;
-        if !status.success() {
-            // The command has said why; what it ended with is what we end with.
-            std::process::exit(status.code().unwrap_or(1));
-        }
-        Ok(())
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
     }
 }

@@ -56,17 +56,17 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
-        Task::Bench(args) => bench::run(&args),
+        Task::Bench(args) => bench::run(&args).map(done),
         Task::Cluster(action) => cluster::run(action),
-        Task::Crds(args) => crds::run(&args),
-        Task::Image(args) => image::run(&args),
-        Task::Test(args) => test::run(&args),
-        Task::Tools => tools::run(),
+        Task::Crds(args) => crds::run(&args).map(done),
+        Task::Image(args) => image::run(&args).map(done),
+        Task::Test(args) => Ok(test::run(&args)),
+        Task::Tools => tools::run().map(done),
     };
-    if let Err(error) = result {
+    result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+        ExitCode::FAILURE
+    })
 }

@@ -21,7 +21,7 @@ mod report;
 mod schema;
 mod tier;
 
-use std::{thread, time::Instant};
+use std::{process::ExitCode, thread, time::Instant};
 
 use anyhow::Result;
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     tiers: Vec<Tier>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> ExitCode {
     let tiers = tier::selection(&args.tiers);
     let mut report = Report::default();
     let mut shared = cluster::Shared::default();
@@ -82,7 +82,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     shared.finish(&mut report);
-    report.end()
+    if report.end() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 impl Report {
