@@ -23,7 +23,7 @@ mod tier;
 
 use std::{process::ExitCode, thread, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use self::{
     budget::Budget,
@@ -40,13 +40,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let tiers = tier::selection(&args.tiers);
+    let tiers: Vec<_> = tier::selection(&args.tiers)
+        .into_iter()
+        .map(|tier| (tier, tier.missing()))
+        .collect();
+    let names: Vec<_> = tiers.iter().map(|(tier, _)| tier.name()).collect();
+    println!("test: {}", names.join(", "));
     let mut report = Report::default();
     let mut shared = cluster::Shared::default();
-    let names: Vec<_> = tiers.iter().map(|tier| tier.name()).collect();
-    println!("test: {}", names.join(", "));
 
-    let mut background = tiers.iter().any(|tier| tier.needs_tools()).then(|| {
+    // Nothing is built for tiers that cannot run.
+    let any = |needs: fn(Tier) -> bool| {
+        let mut able = tiers.iter().filter(|(_, missing)| missing.is_empty());
+        able.any(|(tier, _)| needs(*tier))
+    };
+    let mut background = any(Tier::needs_tools).then(|| {
         thread::spawn(|| {
             // Whoever needs a tool asks for it again and gets the error there.
             if let Err(error) = tools::build() {
@@ -55,31 +63,31 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         })
     });
     let mut programs = Vec::new();
-    let built = !tiers.iter().any(|tier| tier.needs_build())
+    let built = !any(Tier::needs_build)
         || report.add("build", build::MINUTES, |budget| {
             programs = build::all(budget)?;
             Ok(())
         });
-    for tier in &tiers {
+    for (tier, missing) in &tiers {
+        if !missing.is_empty() {
+            report.cannot_run(tier.name(), missing);
+            continue;
+        }
+        if !built && tier.needs_build() {
+            report.cannot_run(tier.name(), &["the workspace does not build".to_owned()]);
+            continue;
+        }
         if tier.needs_tools()
             && let Some(background) = background.take()
         {
             report.add("tools", tools::MINUTES, |_| {
                 let ended = background.join();
-                ended.map_err(|_| anyhow::anyhow!("building tools panicked"))?;
-                Ok(())
+                ended.map_err(|_| anyhow!("building tools panicked"))
             });
         }
-        let missing = tier.missing();
-        if !missing.is_empty() {
-            report.cannot_run(tier.name(), &missing);
-        } else if !built && tier.needs_build() {
-            report.cannot_run(tier.name(), &["the workspace does not build".to_owned()]);
-        } else {
-            report.add(tier.name(), tier.minutes(), |budget| {
-                tier.run(budget, &programs, &mut shared)
-            });
-        }
+        report.add(tier.name(), tier.minutes(), |budget| {
+            tier.run(budget, &programs, &mut shared)
+        });
     }
     shared.finish(&mut report);
     if report.end() {
