@@ -4,7 +4,9 @@
 //! refuses every other spelling, so that equal things are equal octets in the store. Serde uses
 //! the same form.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,8 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId([u8; 16]);
 
-/// One task: a message, one recipient domain, one route. Written `<mid>.<k>`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// One task: a message, one recipient domain, one route. Written `<mid>.<k>`, and ordered as that is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TaskId {
     pub message: MessageId,
     pub ordinal: u16,
@@ -108,6 +110,21 @@ impl MessageId {
 impl TaskId {
     pub fn new(message: MessageId, ordinal: u16) -> Self {
         Self { message, ordinal }
+    }
+}
+
+/// `.10` stands before `.2`, as it does in a sorted set of the store.
+impl Ord for TaskId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.message
+            .cmp(&other.message)
+            .then_with(|| digits(self.ordinal).cmp(&digits(other.ordinal)))
+    }
+}
+
+impl PartialOrd for TaskId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -335,6 +352,14 @@ fn read_part(text: &str) -> Option<String> {
     Some(part)
 }
 
+/// Decimal digits from the left, then zeros.
+fn digits(number: u16) -> [u8; 5] {
+    let mut digits = [0; 5];
+    // A number of 16 bits has five digits at most.
+    let _ = write!(&mut digits[..], "{number}");
+    digits
+}
+
 /// A decimal number without sign or leading zeros.
 fn parse_decimal<T: FromStr>(text: &str) -> Option<T> {
     let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
@@ -357,6 +382,22 @@ mod tests {
         assert_eq!(id.unix_ms(), 1_469_918_176_385);
         assert!(id < MessageId::new(1_469_918_176_386, [0; 10]));
         assert!(id.to_string() < MessageId::new(1_469_918_176_386, [0; 10]).to_string());
+    }
+
+    #[test]
+    fn task_ids_are_ordered_as_they_are_written() {
+        let message = MessageId::from_octets([7; 16]);
+        let mut ids: Vec<_> = [65_535, 2, 0, 10, 1, 100, 19, 9, 11, 1_000]
+            .map(|ordinal| TaskId::new(message, ordinal))
+            .into();
+        ids.push(TaskId::new(MessageId::from_octets([6; 16]), 99));
+        let mut written: Vec<_> = ids.iter().map(TaskId::to_string).collect();
+        ids.sort();
+        written.sort();
+        assert_eq!(
+            ids.iter().map(TaskId::to_string).collect::<Vec<_>>(),
+            written
+        );
     }
 
     #[test]
