@@ -73,8 +73,8 @@ impl Turn {
         Remains {
             wakes: self.wake.len(),
             active_tenants: self.tenants.len(),
-            blocked: self.blocked.len(),
-            slots: self.used.len(),
+            blocked: self.blocked.values().map(BTreeSet::len).sum(),
+            slots: self.used.values().sum::<u32>() as usize,
             ..Remains::default()
         }
     }
