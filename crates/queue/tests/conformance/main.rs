@@ -1,5 +1,14 @@
-//! One suite for all back ends of the queue, and what only a real Redis can show.
+//! One suite for all back ends of the queue, and what only one of them can show.
+//!
+//! [`suite`] lists the tests that each back end must pass; [`harness`] is a back end with a clock that
+//! stands still until a test moves it. [`schedules`] compares the back ends with the model, reply
+//! by reply, under random schedules. `redis_*` are tests of a real server: durability, outages, a
+//! network that fails.
 
+mod caller;
+mod clock;
+mod embedded_file;
+mod harness;
 mod redis_ambiguity;
 mod redis_cycle;
 mod redis_durability;
@@ -9,3 +18,9 @@ mod redis_outage;
 mod redis_proxy;
 mod redis_server;
 mod redis_tls;
+mod schedules;
+mod suite;
+
+suite::suite!(model: crate::harness::Model);
+suite::suite!(embedded: crate::harness::Embedded);
+suite::suite!(redis: crate::harness::RedisServed);

@@ -1,0 +1,139 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use queue::Queue;
+use queue::model::Remains;
+use queue::redis::Redis;
+
+use super::Harness;
+use crate::clock::Clock;
+use crate::redis_fixture::{PREFIX, open};
+use crate::redis_server::RedisServer;
+
+/// On a server of its own, which goes by the clock of the test.
+pub(crate) struct RedisServed {
+    clock: Clock,
+    server: RedisServer,
+    queue: Arc<Redis>,
+}
+
+impl Harness for RedisServed {
+    fn start() -> Self {
+        let clock = Clock::shown();
+        let server = RedisServer::start_with(&[], &clock.environment());
+        let queue = open(server.url());
+        let harness = Self {
+            clock,
+            server,
+            queue,
+        };
+        assert_eq!(harness.time_of_server(), harness.clock.now());
+        harness
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        self.queue.clone()
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    async fn remains(&self) -> Remains {
+        let kinds = self.kinds();
+        let kind = |name: &str| kinds.get(name).copied().unwrap_or_default();
+        let remains = Remains {
+            rows: kind("m").keys,
+            messages: kind("exp").members,
+            tasks: kind("q").members + kind("c").members,
+            expiries: kind("exp").members,
+            queues: kind("qs").members,
+            wakes: kind("wake").members,
+            active_tenants: kind("ten").members,
+            blocked: kind("blk").members,
+            slots: kind("cw").members,
+            workers: kind("ws").members,
+        };
+        // Everything else is part of one of these.
+        let parts = [
+            ("act", kind("act").keys, remains.active_tenants),
+            ("ct", kind("ct").members, remains.slots),
+            ("rc", kind("rc").members, remains.messages),
+            ("rcl", kind("rcl").members, remains.tasks),
+            ("t", kind("t").keys, remains.tasks),
+            ("wk", kind("wk").members, remains.workers),
+            ("wks", kind("wks").members, remains.workers),
+        ];
+        for (name, parts, wholes) in parts {
+            assert!(parts <= wholes, "{name} is left behind: {kinds:?}");
+        }
+        let known = [
+            "m", "exp", "q", "c", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
+        ];
+        // What stays: limits, counters, and whose queue it is.
+        let stays = ["lim", "meta", "st"];
+        for name in kinds.keys().map(String::as_str) {
+            let is_part = parts.iter().any(|(part, ..)| *part == name);
+            assert!(
+                is_part || known.contains(&name) || stays.contains(&name),
+                "nobody owns {name}"
+            );
+        }
+        remains
+    }
+}
+
+impl RedisServed {
+    /// Nothing is left of what was there before, so that one server serves many tests in turn.
+    pub(crate) fn forget(&self) {
+        redis::cmd("FLUSHALL")
+            .exec(&mut self.server.client())
+            .expect("an empty server");
+    }
+
+    fn time_of_server(&self) -> u64 {
+        let (seconds, microseconds): (u64, u64) = redis::cmd("TIME")
+            .query(&mut self.server.client())
+            .expect("the time");
+        seconds * 1000 + microseconds / 1000
+    }
+
+    fn kinds(&self) -> HashMap<String, Kind> {
+        let mut client = self.server.client();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client).unwrap();
+        let mut kinds: HashMap<String, Kind> = HashMap::new();
+        let members: Vec<String> = redis::cmd("SMEMBERS")
+            .arg(format!("{PREFIX}ws"))
+            .query(&mut client)
+            .unwrap();
+        for key in keys {
+            let name = key.strip_prefix(PREFIX).expect("one prefix for all keys");
+            let (name, of) = name.split_once(':').unwrap_or((name, ""));
+            if let "c" | "cw" | "ln" = name {
+                assert!(
+                    members.iter().any(|member| member == of),
+                    "{key} has no owner"
+                );
+            }
+            let count = match name {
+                "act" | "blk" | "c" | "exp" | "q" | "ten" | "wake" | "wk" => Some("ZCARD"),
+                "ct" | "cw" | "rc" | "rcl" | "wks" => Some("HLEN"),
+                "qs" | "ws" => Some("SCARD"),
+                _ => None,
+            };
+            let members: usize = count.map_or(0, |count| {
+                redis::cmd(count).arg(&key).query(&mut client).unwrap()
+            });
+            let kind = kinds.entry(name.to_owned()).or_default();
+            kind.keys += 1;
+            kind.members += members;
+        }
+        kinds
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Kind {
+    keys: usize,
+    members: usize,
+}

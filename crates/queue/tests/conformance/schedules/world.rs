@@ -1,0 +1,542 @@
+//! Two queues to which the same happens, and the workers that use them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::sample::Index;
+use queue::id::{Call, Handle, MessageId, QueueId, SlotId, WorkerId};
+use queue::model::Remains;
+use queue::operation::{
+    Beat, Claim, Limits, Next, NextReply, Resolved, Rest, Settlement, Taken, Then,
+};
+use queue::record::NewMessage;
+use queue::{Queue, QueueError};
+
+use super::step::{
+    self, Fate, LANES, Outcome, PROCESSES, Pick, QUEUES, SITES, Shape, Step, Wanted,
+};
+use crate::harness::{Harness, Model};
+use crate::redis_fixture::{claim, delivered, handles_of, message, slots, tasks};
+
+pub(super) struct World<'a, T> {
+    model: &'a Model,
+    other: &'a T,
+    workers: Vec<Worker>,
+    /// Replaced, but they do not know.
+    former: Vec<Worker>,
+    messages: Vec<NewMessage>,
+    /// In the call that is being made; nobody can know of them before.
+    notifications: Vec<NewMessage>,
+    ids: u64,
+    generation: u64,
+}
+
+struct Worker {
+    id: WorkerId,
+    lanes: [u64; LANES as usize],
+    claimed: Vec<Handle>,
+    slots: Vec<SlotId>,
+    last: Option<Sent>,
+}
+
+#[derive(Clone)]
+enum Sent {
+    Enqueue(Call, Vec<NewMessage>),
+    Next(Next),
+}
+
+impl<'a, T: Harness> World<'a, T> {
+    pub(super) fn new(model: &'a Model, other: &'a T) -> Self {
+        Self {
+            model,
+            other,
+            workers: Vec::new(),
+            former: Vec::new(),
+            messages: Vec::new(),
+            notifications: Vec::new(),
+            ids: 0,
+            generation: 1,
+        }
+    }
+
+    pub(super) async fn run(mut self, steps: Vec<Step>) {
+        for _ in 0..PROCESSES {
+            let worker = self.register().await;
+            self.workers.push(worker);
+        }
+        self.limit(2, None).await;
+        for step in steps {
+            self.step(step).await;
+            self.both(async |queue| queue.counts().await).await;
+        }
+        self.compare_remains().await;
+        self.finish().await;
+    }
+
+    /// Asks both; the answers are equal.
+    async fn both<R: PartialEq + std::fmt::Debug>(
+        &self,
+        ask: impl AsyncFn(Arc<dyn Queue>) -> Result<R, QueueError>,
+    ) -> R {
+        let expected = ask(self.model.queue()).await.expect("the model answers");
+        let found = ask(self.other.queue()).await.expect("a reply");
+        assert_eq!(found, expected, "the model's answer is on the right");
+        found
+    }
+
+    async fn compare_remains(&self) -> Remains {
+        let (mut expected, found) = (self.model.remains().await, self.other.remains().await);
+        // A store has rows of its own kind, and none without messages.
+        if expected.messages > 0 && found.rows >= expected.rows {
+            expected.rows = found.rows;
+        }
+        // An empty queue that will be looked at once more counts in one and not in the other.
+        if (found.queues..=found.queues + found.wakes).contains(&expected.queues) {
+            expected.queues = found.queues;
+        }
+        assert_eq!(found, expected, "what the model keeps is on the right");
+        found
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Enqueue {
+                by,
+                lane,
+                messages,
+                fate,
+            } => self.enqueue(by, lane, &messages, fate).await,
+            Step::Next {
+                by,
+                lane,
+                settlements,
+                releases,
+                claim,
+                fate,
+            } => {
+                let settlements = settlements
+                    .into_iter()
+                    .filter_map(|(pick, outcome)| self.settlement(by, &pick, &outcome))
+                    .collect();
+                let releases = releases
+                    .into_iter()
+                    .filter_map(|slot| self.slot(by, slot))
+                    .collect();
+                let claim = claim.map(|wanted| self.claim(by, wanted));
+                let next = Next {
+                    call: self.call(by, lane),
+                    settlements,
+                    releases,
+                    claim,
+                };
+                self.send(by, next, fate).await;
+                self.messages.append(&mut self.notifications);
+            }
+            Step::Again { by } => match self.worker(by).last.clone() {
+                Some(Sent::Next(next)) => self.next(by, next).await,
+                Some(Sent::Enqueue(call, messages)) => {
+                    self.both(async |queue| queue.enqueue(call, &messages).await)
+                        .await;
+                }
+                None => {}
+            },
+            Step::Resolve {
+                by,
+                lane,
+                calls_ago,
+            } => {
+                let worker = self.worker(by);
+                let n = worker.lanes[usize::from(lane)].saturating_sub(calls_ago.into());
+                let call = Call {
+                    worker: worker.id,
+                    lane: lane.into(),
+                    n: n.max(1),
+                };
+                self.resolve(by, call).await;
+            }
+            Step::Begin { by, handles } => {
+                let handles: Vec<_> = handles
+                    .iter()
+                    .filter_map(|pick| self.handle(by, pick))
+                    .collect();
+                let id = self.worker(by).id;
+                self.both(async |queue| queue.begin(id, &handles).await)
+                    .await;
+            }
+            Step::Check { by, handle } => {
+                if let Some(handle) = self.handle(by, &handle) {
+                    let id = self.worker(by).id;
+                    self.both(async |queue| queue.check(id, &handle).await)
+                        .await;
+                }
+            }
+            Step::Abort {
+                by,
+                lane,
+                message,
+                complete,
+            } => {
+                if !self.messages.is_empty() {
+                    let message = message.get(&self.messages);
+                    let (id, mut handles) = (message.id, handles_of(message));
+                    if !complete {
+                        handles.pop();
+                    }
+                    let call = self.call(by, lane);
+                    self.both(async |queue| queue.abort(call, id, &handles).await)
+                        .await;
+                }
+            }
+            Step::Expire { by, lane, max } => self.expire(by, lane, max).await,
+            Step::Read { message } => {
+                if !self.messages.is_empty() {
+                    let id = message.get(&self.messages).id;
+                    self.read(id).await;
+                }
+            }
+            Step::Beat { by } => self.beat(by).await,
+            Step::Restart { by } => {
+                let worker = self.register().await;
+                let old = std::mem::replace(&mut self.workers[usize::from(by)], worker);
+                self.former.push(old);
+            }
+            Step::Limit { default, site, old } => {
+                if old {
+                    self.generation -= 1;
+                }
+                self.limit(default, site).await;
+            }
+            Step::Pass { ms } => self.model.pass(Duration::from_millis(ms)),
+            Step::JumpBack { ms } => {
+                let clock = self.model.clock();
+                clock.set(clock.now() - ms);
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    async fn register(&mut self) -> Worker {
+        let id = WorkerId::from_octets(u128::from(self.next_id()).to_be_bytes());
+        self.both(async |queue| queue.register(id).await).await;
+        Worker {
+            id,
+            lanes: [0; LANES as usize],
+            claimed: Vec::new(),
+            slots: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn worker(&mut self, by: u8) -> &mut Worker {
+        match self.former.last_mut() {
+            Some(former) if by == PROCESSES => former,
+            _ => &mut self.workers[usize::from(by % PROCESSES)],
+        }
+    }
+
+    fn call(&mut self, by: u8, lane: u8) -> Call {
+        let worker = self.worker(by);
+        let n = &mut worker.lanes[usize::from(lane)];
+        *n += 1;
+        Call {
+            worker: worker.id,
+            lane: lane.into(),
+            n: *n,
+        }
+    }
+
+    fn handle(&mut self, by: u8, pick: &Pick) -> Option<Handle> {
+        let own = &self.worker(by).claimed;
+        if pick.own && !own.is_empty() {
+            return Some(pick.index.get(own).clone());
+        }
+        let all: Vec<_> = self.messages.iter().flat_map(handles_of).collect();
+        (!all.is_empty()).then(|| pick.index.get(&all).clone())
+    }
+
+    fn slot(&mut self, by: u8, index: Index) -> Option<SlotId> {
+        let slots = &mut self.worker(by).slots;
+        if slots.is_empty() {
+            return None;
+        }
+        let index = index.index(slots.len());
+        // Some are released again.
+        Some(match index % 4 {
+            0 => slots[index],
+            _ => slots.swap_remove(index),
+        })
+    }
+
+    fn settlement(&mut self, by: u8, pick: &Pick, outcome: &Outcome) -> Option<Settlement> {
+        let handle = self.handle(by, pick)?;
+        self.worker(by).claimed.retain(|claimed| *claimed != handle);
+        let recipients = recipients_of(&handle);
+        let bits = |set: u8| (0..recipients).filter(|k| set >> k & 1 == 1).collect();
+        let notification = outcome.notify.then(|| self.notification(&handle));
+        Some(Settlement {
+            handle,
+            delivered: bits(outcome.delivered),
+            failed: bits(outcome.failed),
+            recipients,
+            rest: match outcome.rest {
+                step::Rest::None => Rest::None,
+                step::Rest::GivenBack => Rest::GivenBack,
+                step::Rest::Deferred(ms) => Rest::Deferred {
+                    due_in: Duration::from_millis(ms),
+                    notes: Bytes::from(format!("{ms}")),
+                },
+            },
+            notification,
+        })
+    }
+
+    /// Its id derives from the task it is about.
+    fn notification(&mut self, about: &Handle) -> NewMessage {
+        let mut octets = about.task.message.octets();
+        octets[6] = 0xdd;
+        octets[7] = octets[7].wrapping_add(about.task.ordinal as u8 + 1);
+        let mut notification = message(&["sender.example"]);
+        notification.id = MessageId::from_octets(octets);
+        let mut known = self.messages.iter().chain(&self.notifications);
+        if !known.any(|known| known.id == notification.id) {
+            self.notifications.push(notification.clone());
+        }
+        notification
+    }
+
+    fn claim(&mut self, by: u8, wanted: Wanted) -> Claim {
+        let by_name = wanted.by_name.iter();
+        let by_name = by_name.filter_map(|pick| self.handle(by, pick)).collect();
+        let withheld = self.former.iter().filter(|_| wanted.withhold);
+        let withheld = withheld
+            .flat_map(|worker| &worker.claimed)
+            .map(|handle| handle.task)
+            .collect();
+        Claim {
+            grants: wanted.grants,
+            tasks_per_grant: wanted.tasks_per_grant,
+            withheld,
+            by_name,
+        }
+    }
+
+    async fn enqueue(&mut self, by: u8, lane: u8, shapes: &[Shape], fate: Fate) {
+        let messages: Vec<_> = shapes.iter().map(|shape| self.message(shape)).collect();
+        self.messages.extend(messages.iter().cloned());
+        let call = self.call(by, lane);
+        self.worker(by).last = Some(Sent::Enqueue(call, messages.clone()));
+        let commit = async |queue: Arc<dyn Queue>| queue.enqueue(call, &messages).await;
+        if !matches!(fate, Fate::Late) {
+            self.both(commit).await;
+        }
+        if !matches!(fate, Fate::Answered) {
+            for message in &messages {
+                let handles = handles_of(message);
+                self.both(async |queue| queue.abort(call, message.id, &handles).await)
+                    .await;
+            }
+        }
+        if matches!(fate, Fate::Late) {
+            self.both(commit).await;
+        }
+    }
+
+    fn message(&mut self, shape: &Shape) -> NewMessage {
+        let mut new = message(&vec!["example.net"; shape.queues.len()]);
+        let random = self.next_id();
+        new.id = MessageId::new(START, {
+            let mut octets = [0; 10];
+            octets[2..].copy_from_slice(&random.to_be_bytes());
+            octets
+        });
+        new.header.lifetime_ms = shape.lifetime_ms;
+        for (task, queue) in new.header.tasks.iter_mut().zip(&shape.queues) {
+            task.queue = queue_number(*queue);
+        }
+        new
+    }
+
+    async fn send(&mut self, by: u8, next: Next, fate: Fate) {
+        self.worker(by).last = Some(Sent::Next(next.clone()));
+        let call = next.call;
+        match fate {
+            Fate::Answered => self.next(by, next).await,
+            Fate::ReplyLost => {
+                self.both(async |queue| queue.next(&next).await).await;
+                self.resolve(by, call).await;
+            }
+            Fate::Late => {
+                self.resolve(by, call).await;
+                self.next(by, next).await;
+            }
+        }
+    }
+
+    async fn next(&mut self, by: u8, next: Next) {
+        let taken = self.both(async |queue| queue.next(&next).await).await;
+        if let Taken::Ran(reply) = taken {
+            self.note(by, &reply);
+        }
+    }
+
+    async fn resolve(&mut self, by: u8, call: Call) {
+        let resolved = self.both(async |queue| queue.resolve(call).await).await;
+        if let Resolved::Ran(reply) = resolved {
+            self.note(by, &reply);
+        }
+    }
+
+    /// A worker keeps what it was given.
+    fn note(&mut self, by: u8, reply: &NextReply) {
+        let worker = self.worker(by);
+        for claimed in tasks(reply).into_iter().chain(reply.named.clone()) {
+            if !worker.claimed.contains(&claimed.handle) {
+                worker.claimed.push(claimed.handle);
+            }
+        }
+        for slot in slots(reply) {
+            if !worker.slots.contains(&slot) {
+                worker.slots.push(slot);
+            }
+        }
+    }
+
+    async fn expire(&mut self, by: u8, lane: u8, max: u16) {
+        let expiring = self.both(async |queue| queue.expiring(max).await).await;
+        let expired = self
+            .messages
+            .iter()
+            .filter(|message| expiring.contains(&message.id));
+        let mut wanted = claim(0, 1);
+        wanted.by_name = expired.flat_map(handles_of).collect();
+        let next = Next {
+            call: self.call(by, lane),
+            settlements: Vec::new(),
+            releases: Vec::new(),
+            claim: Some(wanted),
+        };
+        self.next(by, next).await;
+    }
+
+    async fn read(&self, id: MessageId) {
+        self.other.written().await;
+        self.both(async |queue| {
+            let records = queue.read(&[id]).await?;
+            let octets = records.into_iter().map(|record| {
+                record.map(|record| record.map(|record| (record.header, record.content.concat())))
+            });
+            Ok(octets.collect::<Vec<_>>())
+        })
+        .await;
+    }
+
+    async fn beat(&mut self, by: u8) {
+        let id = self.worker(by).id;
+        let beat = self.both(async |queue| queue.beat(id).await).await;
+        if beat == Beat::Reaped && by < PROCESSES {
+            let worker = self.register().await;
+            let old = std::mem::replace(&mut self.workers[usize::from(by)], worker);
+            self.former.push(old);
+        }
+    }
+
+    async fn limit(&mut self, default: u32, site: Option<(u8, u32)>) {
+        self.generation += 1;
+        let limits = Limits {
+            generation: self.generation,
+            concurrency_default: default,
+            concurrency: site
+                .map(|(number, limit)| (format!("mx:{number}.example"), limit))
+                .into_iter()
+                .collect(),
+        };
+        self.both(async |queue| queue.set_limits(&limits).await)
+            .await;
+    }
+
+    /// Who is dead is found dead, everything is delivered, the workers end but for one: nothing is
+    /// left.
+    async fn finish(&mut self) {
+        self.limit(20, None).await;
+        let heir = self.register().await;
+        self.workers = vec![heir];
+        for round in 0.. {
+            assert!(
+                round < 2_000,
+                "mail sleeps: {:?}",
+                self.compare_remains().await
+            );
+            self.model.pass(Duration::from_secs(5));
+            self.beat(0).await;
+            let next = Next {
+                call: self.call(0, 0),
+                settlements: Vec::new(),
+                releases: Vec::new(),
+                claim: Some(claim(50, 50)),
+            };
+            let taken = self.both(async |queue| queue.next(&next).await).await;
+            let Taken::Ran(reply) = taken else {
+                panic!("{taken:?}")
+            };
+            let settle = Next {
+                call: self.call(0, 0),
+                settlements: tasks(&reply)
+                    .iter()
+                    .map(|task| all_of(&task.handle))
+                    .collect(),
+                releases: slots(&reply),
+                claim: None,
+            };
+            self.next(0, settle).await;
+            let workers_left = self.both(async |queue| queue.counts().await).await;
+            if reply.then == Then::Empty
+                && reply.grants.is_empty()
+                && workers_left == queue::operation::Counts::default()
+                && round > 20
+            {
+                break;
+            }
+        }
+        let left = self.compare_remains().await;
+        let nothing = Remains {
+            workers: 1,
+            ..Remains::default()
+        };
+        assert_eq!(left, nothing, "it is left for ever");
+    }
+}
+
+fn all_of(handle: &Handle) -> Settlement {
+    let recipients = recipients_of(handle);
+    Settlement {
+        delivered: (0..recipients).collect(),
+        recipients,
+        ..delivered(handle)
+    }
+}
+
+fn recipients_of(handle: &Handle) -> u16 {
+    1 + handle.task.ordinal % 3
+}
+
+/// Two tenants at three sites, and of each tenant a second queue at the first site.
+fn queue_number(number: u8) -> QueueId {
+    assert!(number < QUEUES);
+    QueueId {
+        tenant: format!("t{}", number % 2),
+        class: if number < 6 {
+            String::new()
+        } else {
+            "bulk".into()
+        },
+        egress: String::new(),
+        route: format!("mx:{}.example", number / 2 % SITES),
+    }
+}
+
+const START: u64 = 1_700_000_000_000;
