@@ -309,7 +309,7 @@ fn sync_folder_of(path: &Path) -> Result<(), redb::Error> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::File::open(folder.unwrap_or(Path::new(".")))
+    std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))
         .and_then(|folder| folder.sync_all())
         .map_err(redb::Error::Io)
 }
