@@ -57,6 +57,7 @@ impl Harness for RedisServed {
         // Everything else is part of one of these.
         let parts = [
             ("act", kind("act").keys, remains.active_tenants),
+            ("bs", kind("bs").members, kind("blk").keys),
             ("ct", kind("ct").members, remains.slots),
             ("rc", kind("rc").members, remains.messages),
             ("rcl", kind("rcl").members, remains.tasks),
@@ -118,7 +119,7 @@ impl RedisServed {
             let count = match name {
                 "act" | "blk" | "c" | "exp" | "q" | "ten" | "wake" | "wk" => Some("ZCARD"),
                 "ct" | "cw" | "rc" | "rcl" | "wks" => Some("HLEN"),
-                "qs" | "ws" => Some("SCARD"),
+                "bs" | "qs" | "ws" => Some("SCARD"),
                 _ => None,
             };
             let members: usize = count.map_or(0, |count| {

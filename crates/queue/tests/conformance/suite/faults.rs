@@ -110,6 +110,18 @@ pub(crate) async fn fault_04_raising_a_limit_wakes_blocked_queues(h: impl Harnes
     h.limit(20, &[]).await;
     assert_eq!(worker.claim(9, 9).await.grants.len(), 4);
 
+    // When all slots have just become free, too: those who go for them have not taken them yet.
+    h.limit(1, &[]).await;
+    for tenant in ["a", "b", "c"] {
+        worker
+            .enqueue(&[message_of(tenant, &["free.example"], &[b"x\r\n"])])
+            .await;
+    }
+    let held = slots(&worker.claim(9, 9).await);
+    worker.release(held).await;
+    h.limit(9, &[]).await;
+    assert_eq!(worker.claim(9, 9).await.grants.len(), 2);
+
     // Nothing was allowed anywhere, so nowhere was a slot in use.
     h.limit(0, &[]).await;
     worker.enqueue(&[message(&["three.example"])]).await;
