@@ -179,7 +179,8 @@ fn a_stopped_collector_does_not_slow_mail() -> Result<()> {
     let mut ratios = Vec::new();
     for pair in 0..3 {
         let rate = |name: String| -> Result<f64> {
-            let done = Load::start(&name, &["--messages", "600"])?.finish(3 * MINUTE)?;
+            let done = Load::start(&name, &["--messages", "600", "--pace-milliseconds", "80"])?
+                .finish(3 * MINUTE)?;
             Ok(f64::from(done.summary.accepted) / done.summary.seconds)
         };
         let free = rate(run_named(&format!("free{pair}")))?;

@@ -30,6 +30,10 @@ pub struct Settings {
     /// Give every second message a traceparent of its own.
     #[arg(long)]
     pub traces: bool,
+    /// Each connection sends no more often than this, so that the rate is the load's and not the
+    /// machine's.
+    #[arg(long, default_value_t = 0)]
+    pub pace_milliseconds: u64,
     /// How often a message that was not accepted is tried again.
     #[arg(long, default_value_t = 60)]
     pub retries: u32,
@@ -107,7 +111,11 @@ async fn client(
     let (mut accepted, mut given_up) = (0, 0);
     let mut connection: Option<Connection> = None;
     let mut used = 0;
+    let mut turns = tokio::time::interval(Duration::from_millis(settings.pace_milliseconds.max(1)));
     loop {
+        if settings.pace_milliseconds > 0 {
+            turns.tick().await;
+        }
         let Some((index, attempt)) = work.lock().expect("no panic holds it").pop_front() else {
             break;
         };

@@ -159,6 +159,7 @@ fn submit_at(pod: &Pod, run: &str, messages: u32) -> Result<BTreeMap<String, Att
         from: "load@example.com".to_owned(),
         to: "sink@receiver.example".to_owned(),
         traces: true,
+        pace_milliseconds: 0,
         retries: 0,
     };
     let account = account_at(pod)?;

@@ -53,6 +53,7 @@ fn killed_relay_loses_nothing(redis: Option<&Redis>) -> Result<()> {
         from: "load@example.com".to_owned(),
         to: "sink@receiver.example".to_owned(),
         traces: false,
+        pace_milliseconds: 0,
         retries: 0,
     };
     let load = runtime.spawn(load::run(relay.account(), run, move |attempt| {
