@@ -11,7 +11,7 @@
 //! | `q:<qid>` | sorted set | tid -> due |
 //! | `wake` | sorted set | qid -> when to look at it next |
 //! | `ten`, `act:<tenant>` | sorted set | tenants by virtual time; a tenant's eligible queues by last-served sequence |
-//! | `blk:<site>` | sorted set | qids that wait for a slot of the site |
+//! | `blk:<site>`, `bs` | sorted set, set | qids that wait for a slot of the site; sites that have some |
 //! | `ct`, `cw:<wid>` | hash | slots in use by site; a worker's slots: slot id -> site |
 //! | `c:<wid>` | sorted set | claim set: handle -> deadline * 2 + begun |
 //! | `wk`, `wks`, `ws` | sorted set, hash, set | lease expiry; held without a gap since; who may own anything |

@@ -25,7 +25,7 @@ local function promote()
   for k, q in ipairs(due) do sites[k] = site_of(q) end
   local blocked = any_blocked(sites)
   for k, q in ipairs(due) do
-    if blocked then call('ZREM', P .. 'blk:' .. sites[k], q) end
+    if blocked and call('ZREM', P .. 'blk:' .. sites[k], q) == 1 then forget_unblocked(sites[k]) end
     local tenant = tenant_of(q)
     tenants[tenant] = tenants[tenant] or {}
     table.insert(tenants[tenant], q)
@@ -160,6 +160,7 @@ local function visit(per_grant, withheld, withheld_count)
   if free <= 0 then
     leaves(tenant, q)
     call('ZADD', P .. 'blk:' .. site, tenant.vt, q)
+    call('SADD', P .. 'bs', site)
     call('ZADD', P .. 'wake', 'LT', now + safety_ms, q)
     return true
   end

@@ -2,18 +2,12 @@
 if tonumber(ARGV[1]) < tonumber(call('HGET', P .. 'lim', 'generation') or 0) then return 0 end
 call('UNLINK', P .. 'lim')
 call('HSET', P .. 'lim', 'generation', ARGV[1], 'default', ARGV[2])
-for k = 3, #ARGV, 2 do call('HSET', P .. 'lim', 'site:' .. ARGV[k], ARGV[k + 1]) end
--- There is no list of sites with blocked queues, but each blocked queue has its safety wake.
-local sites, names = {}, {}
-for _, q in ipairs(call('ZRANGE', P .. 'wake', 0, -1)) do
-  local site = site_of(q)
-  if not sites[site] then
-    sites[site] = true
-    names[#names + 1] = site
-  end
+for k = 3, #ARGV, 2 do
+  call('HSET', P .. 'lim', 'site:' .. ARGV[k], ARGV[k + 1])
 end
-table.sort(names)
-for _, site in ipairs(names) do
+local blocked = call('SMEMBERS', P .. 'bs')
+table.sort(blocked)
+for _, site in ipairs(blocked) do
   unblock(site, math.max(0, limit_of(site) - used_of(site)))
 end
 save_turn()

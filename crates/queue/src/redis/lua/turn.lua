@@ -70,6 +70,11 @@ local function activate(tenant, queues)
   end
 end
 
+-- `bs` lists the sites that have blocked queues.
+local function forget_unblocked(site)
+  if call('EXISTS', P .. 'blk:' .. site) == 0 then call('SREM', P .. 'bs', site) end
+end
+
 -- `slots` slots of `site` have become free: one blocked queue goes for each.
 local function unblock(site, slots)
   local blocked = call('ZRANGE', P .. 'blk:' .. site, 0, slots - 1)
@@ -79,6 +84,7 @@ local function unblock(site, slots)
     call('ZREM', P .. 'wake', blocked[k])
     activate(tenant_of(blocked[k]), { blocked[k] })
   end
+  forget_unblocked(site)
 end
 
 -- A slot is a member: the count falls only for whoever removed it, so a repeated release frees
