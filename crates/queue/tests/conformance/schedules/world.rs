@@ -3,21 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use proptest::sample::Index;
-use queue::id::{Call, Handle, MessageId, QueueId, SlotId, WorkerId};
+use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
 use queue::model::Remains;
-use queue::operation::{
-    Beat, Claim, Limits, Next, NextReply, Resolved, Rest, Settlement, Taken, Then,
-};
+use queue::operation::{Beat, Counts, Limits, Next, NextReply, Resolved, Taken, Then};
 use queue::record::NewMessage;
 use queue::{Queue, QueueError};
 
-use super::step::{
-    self, Fate, LANES, Outcome, PROCESSES, Pick, QUEUES, SITES, Shape, Step, Wanted,
-};
+use super::step::{Fate, LANES, PROCESSES, Shape, Step};
 use crate::harness::{Harness, Model};
-use crate::redis_fixture::{claim, delivered, handles_of, message, slots, tasks};
+use crate::redis_fixture::{claim, handles_of, slots, tasks};
+
+mod calls;
+
+use calls::all_delivered;
 
 pub(super) struct World<'a, T> {
     model: &'a Model,
@@ -215,11 +213,6 @@ impl<'a, T: Harness> World<'a, T> {
         }
     }
 
-    fn next_id(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
-    }
-
     async fn register(&mut self) -> Worker {
         let id = WorkerId::from_octets(u128::from(self.next_id()).to_be_bytes());
         self.both(async |queue| queue.register(id).await).await;
@@ -229,99 +222,6 @@ impl<'a, T: Harness> World<'a, T> {
             claimed: Vec::new(),
             slots: Vec::new(),
             last: None,
-        }
-    }
-
-    fn worker(&mut self, by: u8) -> &mut Worker {
-        match self.former.last_mut() {
-            Some(former) if by == PROCESSES => former,
-            _ => &mut self.workers[usize::from(by % PROCESSES)],
-        }
-    }
-
-    fn call(&mut self, by: u8, lane: u8) -> Call {
-        let worker = self.worker(by);
-        let n = &mut worker.lanes[usize::from(lane)];
-        *n += 1;
-        Call {
-            worker: worker.id,
-            lane: lane.into(),
-            n: *n,
-        }
-    }
-
-    fn handle(&mut self, by: u8, pick: &Pick) -> Option<Handle> {
-        let own = &self.worker(by).claimed;
-        if pick.own && !own.is_empty() {
-            return Some(pick.index.get(own).clone());
-        }
-        let all: Vec<_> = self.messages.iter().flat_map(handles_of).collect();
-        (!all.is_empty()).then(|| pick.index.get(&all).clone())
-    }
-
-    fn slot(&mut self, by: u8, index: Index) -> Option<SlotId> {
-        let slots = &mut self.worker(by).slots;
-        if slots.is_empty() {
-            return None;
-        }
-        let index = index.index(slots.len());
-        // Some are released again.
-        Some(match index % 4 {
-            0 => slots[index],
-            _ => slots.swap_remove(index),
-        })
-    }
-
-    fn settlement(&mut self, by: u8, pick: &Pick, outcome: &Outcome) -> Option<Settlement> {
-        let handle = self.handle(by, pick)?;
-        self.worker(by).claimed.retain(|claimed| *claimed != handle);
-        let recipients = recipients_of(&handle);
-        let bits = |set: u8| (0..recipients).filter(|k| set >> k & 1 == 1).collect();
-        let notification = outcome.notify.then(|| self.notification(&handle));
-        Some(Settlement {
-            handle,
-            delivered: bits(outcome.delivered),
-            failed: bits(outcome.failed),
-            recipients,
-            rest: match outcome.rest {
-                step::Rest::None => Rest::None,
-                step::Rest::GivenBack => Rest::GivenBack,
-                step::Rest::Deferred(ms) => Rest::Deferred {
-                    due_in: Duration::from_millis(ms),
-                    notes: Bytes::from(format!("{ms}")),
-                },
-            },
-            notification,
-        })
-    }
-
-    /// Its id derives from the task it is about.
-    fn notification(&mut self, about: &Handle) -> NewMessage {
-        let mut octets = about.task.message.octets();
-        octets[6] = 0xdd;
-        octets[7] = octets[7].wrapping_add(about.task.ordinal as u8 + 1);
-        let mut notification = message(&["sender.example"]);
-        notification.id = MessageId::from_octets(octets);
-        let mut known = self.messages.iter().chain(&self.notifications);
-        if !known.any(|known| known.id == notification.id) {
-            self.notifications.push(notification.clone());
-        }
-        notification
-    }
-
-    fn claim(&mut self, by: u8, wanted: Wanted) -> Claim {
-        let by_name = wanted.by_name.iter();
-        let by_name = by_name.filter_map(|pick| self.handle(by, pick)).collect();
-        let withheld = self.former.iter().filter(|_| wanted.withhold);
-        let withheld = withheld
-            .flat_map(|worker| &worker.claimed)
-            .map(|handle| handle.task)
-            .collect();
-        Claim {
-            grants: wanted.grants,
-            tasks_per_grant: wanted.tasks_per_grant,
-            withheld,
-            by_name,
         }
     }
 
@@ -344,21 +244,6 @@ impl<'a, T: Harness> World<'a, T> {
         if matches!(fate, Fate::Late) {
             self.both(commit).await;
         }
-    }
-
-    fn message(&mut self, shape: &Shape) -> NewMessage {
-        let mut new = message(&vec!["example.net"; shape.queues.len()]);
-        let random = self.next_id();
-        new.id = MessageId::new(START, {
-            let mut octets = [0; 10];
-            octets[2..].copy_from_slice(&random.to_be_bytes());
-            octets
-        });
-        new.header.lifetime_ms = shape.lifetime_ms;
-        for (task, queue) in new.header.tasks.iter_mut().zip(&shape.queues) {
-            task.queue = queue_number(*queue);
-        }
-        new
     }
 
     async fn send(&mut self, by: u8, next: Next, fate: Fate) {
@@ -459,8 +344,7 @@ impl<'a, T: Harness> World<'a, T> {
             .await;
     }
 
-    /// Who is dead is found dead, everything is delivered, the workers end but for one: nothing is
-    /// left.
+    /// One new worker is left: it finds the others dead and delivers everything. Nothing remains.
     async fn finish(&mut self) {
         self.limit(20, None).await;
         let heir = self.register().await;
@@ -487,18 +371,15 @@ impl<'a, T: Harness> World<'a, T> {
                 call: self.call(0, 0),
                 settlements: tasks(&reply)
                     .iter()
-                    .map(|task| all_of(&task.handle))
+                    .map(|task| all_delivered(&task.handle))
                     .collect(),
                 releases: slots(&reply),
                 claim: None,
             };
             self.next(0, settle).await;
-            let workers_left = self.both(async |queue| queue.counts().await).await;
-            if reply.then == Then::Empty
-                && reply.grants.is_empty()
-                && workers_left == queue::operation::Counts::default()
-                && round > 20
-            {
+            let counts = self.both(async |queue| queue.counts().await).await;
+            // After twenty beats the others have been found dead.
+            if round > 20 && counts == Counts::default() && reply.then == Then::Empty {
                 break;
             }
         }
@@ -510,33 +391,3 @@ impl<'a, T: Harness> World<'a, T> {
         assert_eq!(left, nothing, "it is left for ever");
     }
 }
-
-fn all_of(handle: &Handle) -> Settlement {
-    let recipients = recipients_of(handle);
-    Settlement {
-        delivered: (0..recipients).collect(),
-        recipients,
-        ..delivered(handle)
-    }
-}
-
-fn recipients_of(handle: &Handle) -> u16 {
-    1 + handle.task.ordinal % 3
-}
-
-/// Two tenants at three sites, and of each tenant a second queue at the first site.
-fn queue_number(number: u8) -> QueueId {
-    assert!(number < QUEUES);
-    QueueId {
-        tenant: format!("t{}", number % 2),
-        class: if number < 6 {
-            String::new()
-        } else {
-            "bulk".into()
-        },
-        egress: String::new(),
-        route: format!("mx:{}.example", number / 2 % SITES),
-    }
-}
-
-const START: u64 = 1_700_000_000_000;
