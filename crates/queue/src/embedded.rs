@@ -38,18 +38,20 @@ use crate::record::{NewMessage, Record};
 
 mod committer;
 mod file;
+mod job;
 mod row;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use committer::{Committer, Incoming, Job};
+use committer::Committer;
 use file::File;
+use job::{Incoming, Job};
 
 /// A queue file, open.
 #[derive(Debug)]
 pub struct EmbeddedQueue {
     committer: Committer,
-    clock: WallClock,
 }
 
 /// Why a queue file cannot be opened.
@@ -65,6 +67,8 @@ pub enum OpenError {
         path: PathBuf,
         source: Box<redb::Error>,
     },
+    #[error("no thread can be started to write the queue file")]
+    Thread(#[source] std::io::Error),
 }
 
 impl EmbeddedQueue {
@@ -72,7 +76,7 @@ impl EmbeddedQueue {
     ///
     /// # Errors
     /// [`OpenError::InUse`] while another process has it, [`OpenError::Schema`] when a newer
-    /// program wrote it, [`OpenError::Store`] for everything else.
+    /// program wrote it, [`OpenError::Store`] when the file or its volume is at fault.
     pub fn open(path: &Path, timing: &Timing) -> Result<Self, OpenError> {
         Self::open_with(path, timing, WallClock::system())
     }
@@ -88,10 +92,8 @@ impl EmbeddedQueue {
     fn start(file: File, timing: &Timing, clock: WallClock) -> Result<Self, OpenError> {
         let mut scheduler = Scheduler::new(timing);
         file.restore(&mut scheduler, clock.now())?;
-        Ok(Self {
-            committer: Committer::start(file, scheduler, clock.clone()),
-            clock,
-        })
+        let committer = Committer::start(file, scheduler, clock).map_err(OpenError::Thread)?;
+        Ok(Self { committer })
     }
 
     /// What is left in it and in its file, once everything that waits is written.
@@ -110,8 +112,7 @@ impl EmbeddedQueue {
 
     /// One step of the scheduler. Its changes are written later.
     fn step<T>(&self, step: impl FnOnce(&mut Scheduler, u64) -> T) -> T {
-        self.committer
-            .step(|scheduler| step(scheduler, self.clock.now()))
+        self.committer.step(step)
     }
 }
 
@@ -166,53 +167,7 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
-        enum Half {
-            Whole(Taken<NextReply>),
-            MustLast {
-                stale: Vec<u32>,
-                notifications: Vec<NewMessage>,
-            },
-        }
-        let half = self.step(|scheduler, now| {
-            let settled = match scheduler.settle_all(now, next) {
-                Taken::Ran(settled) => settled,
-                Taken::Expired => return Half::Whole(Taken::Expired),
-                Taken::Reaped => return Half::Whole(Taken::Reaped),
-                Taken::Refused => return Half::Whole(Taken::Refused),
-            };
-            if settled.must_last {
-                let notifications = settled.notifications.into_iter().cloned().collect();
-                return Half::MustLast {
-                    stale: settled.stale,
-                    notifications,
-                };
-            }
-            Half::Whole(scheduler.release_and_claim(now, next, settled.stale))
-        });
-        let (stale, notifications) = match half {
-            Half::Whole(taken) => return Ok(taken),
-            Half::MustLast {
-                stale,
-                notifications,
-            } => (stale, notifications),
-        };
-        let notifications = notifications
-            .iter()
-            .map(Incoming::new)
-            .collect::<Result<Vec<_>, _>>()?;
-        // The settlements have happened in memory: whatever becomes of this future, the rest does.
-        let next = Next {
-            settlements: Vec::new(),
-            ..next.clone()
-        };
-        self.committer
-            .run(|reply| Job::Next {
-                next,
-                stale,
-                notifications,
-                reply,
-            })
-            .await
+        self.committer.next(next).await
     }
 
     async fn resolve(&self, call: Call) -> Result<Resolved, QueueError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::OpenError;
-use super::committer::Incoming;
+use super::job::{Entry, Incoming};
 use super::row;
 use crate::id::MessageId;
 use crate::model::{Change, Restored, Scheduler};
@@ -88,10 +88,10 @@ impl File {
     pub(super) fn write<'a>(
         &self,
         now: u64,
-        changes: &[Change],
+        log: &[Entry],
         messages: impl Iterator<Item = &'a Incoming>,
     ) -> Result<(), Box<redb::Error>> {
-        self.with(|database| write(database, now, changes, messages))
+        self.with(|database| write(database, now, log, messages))
     }
 
     pub(super) fn read(
@@ -246,43 +246,53 @@ fn read_header(row: &[u8]) -> Option<(u64, Header)> {
 fn write<'a>(
     database: &Database,
     now: u64,
-    changes: &[Change],
+    log: &[Entry],
     messages: impl Iterator<Item = &'a Incoming>,
 ) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut records = transaction.open_table(MESSAGES)?;
         let mut states = transaction.open_table(TASKS)?;
-        for change in changes {
-            match change {
-                Change::State { task, due, state } => {
+        for entry in log {
+            match entry {
+                Entry::Change(Change::State { task, due, state }) => {
                     let row = row::write_state(*due, state);
                     states.insert((key(task.message), task.ordinal), row.as_slice())?;
                 }
-                Change::Ended(task) => {
+                Entry::Change(Change::Ended(task)) => {
                     states.insert((key(task.message), task.ordinal), &[][..])?;
                 }
-                Change::Removed(message) => {
+                Entry::Change(Change::Removed(message)) => {
                     let id = key(*message);
                     records.remove(id)?;
                     states.retain_in((id, 0)..=(id, u16::MAX), |_, _| false)?;
                 }
+                Entry::Record(message) => insert(&mut records, now, message)?,
             }
         }
         for message in messages {
-            let expires = now.saturating_add(message.lifetime_ms).to_be_bytes();
-            let length = expires.len() + message.prefix.len() + message.content_length();
-            let mut row = records.insert_reserve(key(message.id), length)?;
-            let mut rest = row.as_mut();
-            let content = message.content.iter().map(|slice| &**slice);
-            for part in [&expires[..], &message.prefix].into_iter().chain(content) {
-                let (place, after) = rest.split_at_mut(part.len());
-                place.copy_from_slice(part);
-                rest = after;
-            }
+            insert(&mut records, now, message)?;
         }
     }
     transaction.commit()?;
+    Ok(())
+}
+
+fn insert(
+    records: &mut redb::Table<'_, u128, &[u8]>,
+    now: u64,
+    message: &Incoming,
+) -> Result<(), redb::Error> {
+    let expires = now.saturating_add(message.lifetime_ms).to_be_bytes();
+    let length = expires.len() + message.prefix.len() + message.content_length();
+    let mut row = records.insert_reserve(key(message.id), length)?;
+    let mut rest = row.as_mut();
+    let content = message.content.iter().map(|slice| &**slice);
+    for part in [&expires[..], &message.prefix].into_iter().chain(content) {
+        let (place, after) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = after;
+    }
     Ok(())
 }
 

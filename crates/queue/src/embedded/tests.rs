@@ -28,6 +28,9 @@ struct Disk {
     octets: Mutex<Vec<u8>>,
     synced: Mutex<Vec<u8>>,
     syncs: AtomicUsize,
+    /// What each sync left, from the first [`Disk::hold`] on.
+    images: Mutex<Vec<Vec<u8>>>,
+    keep_images: AtomicBool,
     full: AtomicBool,
     /// Syncs wait while this is true.
     held: Mutex<bool>,
@@ -61,11 +64,11 @@ impl StorageBackend for Backend {
         }
         self.0.refuse_when_full()?;
         self.0.syncs.fetch_add(1, Ordering::SeqCst);
-        self.0
-            .synced
-            .lock()
-            .unwrap()
-            .clone_from(&self.0.octets.lock().unwrap());
+        let octets = self.0.octets.lock().unwrap().clone();
+        if self.0.keep_images.load(Ordering::SeqCst) {
+            self.0.images.lock().unwrap().push(octets.clone());
+        }
+        *self.0.synced.lock().unwrap() = octets;
         Ok(())
     }
 
@@ -87,16 +90,21 @@ impl Disk {
 
     /// Until the guard is dropped, also by a test that fails.
     fn hold(&self) -> Held<'_> {
+        self.keep_images.store(true, Ordering::SeqCst);
         *self.held.lock().unwrap() = true;
         Held(self)
     }
 
     /// Another disk with what a crash would have left of this one.
     fn after_crash(&self) -> Arc<Self> {
-        let synced = self.synced.lock().unwrap().clone();
+        Self::with(self.synced.lock().unwrap().clone())
+    }
+
+    fn with(octets: Vec<u8>) -> Arc<Self> {
+        let synced = Mutex::new(octets.clone());
         Arc::new(Self {
-            octets: Mutex::new(synced.clone()),
-            synced: Mutex::new(synced),
+            octets: Mutex::new(octets),
+            synced,
             ..Self::default()
         })
     }
@@ -399,6 +407,98 @@ async fn a_notification_takes_the_place_of_its_cause() {
     );
     let mut later = Caller::register(open(&disk.after_crash())).await;
     assert_eq!(later.claim().await[0].task, notification);
+}
+
+#[tokio::test]
+async fn no_sync_parts_a_notification_from_its_cause() {
+    let disk = Arc::new(Disk::default());
+    let mut caller = Caller::register(open(&disk)).await;
+    caller.enqueue(&[message(1, &["a.example"])]).await.unwrap();
+    let handles = caller.claim().await;
+    let failed = Settlement {
+        failed: vec![0, 1],
+        notification: Some(message(2, &["sender.example"])),
+        ..settlement(&handles[0], &[], Rest::None)
+    };
+
+    // An abort before and one behind it cut what waits into batches.
+    let held = disk.hold();
+    let call = caller.call();
+    let spawn_abort = |caller: &Caller| {
+        let queue = caller.queue.clone();
+        tokio::spawn(async move { queue.abort(call, message(9, &[]).id, &[]).await })
+    };
+    let enqueue = tokio::spawn({
+        let (queue, call) = (caller.queue.clone(), caller.call());
+        async move { queue.enqueue(call, &[message(3, &["b.example"])]).await }
+    });
+    until(|| caller.queue.committer.is_writing()).await;
+    let mut aborts = vec![spawn_abort(&caller), spawn_abort(&caller)];
+    until(|| caller.queue.committer.waiting() == 2).await;
+    let next = caller.next(vec![failed], false);
+    let queue = caller.queue.clone();
+    let next = tokio::spawn(async move { queue.next(&next).await });
+    until(|| caller.queue.committer.waiting() == 3).await;
+    aborts.push(spawn_abort(&caller));
+    drop(held);
+    enqueue.await.unwrap().unwrap();
+    next.await.unwrap().unwrap();
+    for abort in aborts {
+        assert_eq!(abort.await.unwrap().unwrap(), Aborted::Gone);
+    }
+
+    let images = disk.images.lock().unwrap().clone();
+    assert!(images.len() >= 2);
+    for image in images {
+        let after = open(&Disk::with(image));
+        let records = after
+            .read(&[message(1, &[]).id, message(2, &[]).id])
+            .await
+            .unwrap();
+        assert_eq!(
+            records.iter().flatten().count(),
+            1,
+            "one of the two is there"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_does_not_hinder_the_end() {
+    let disk = Arc::new(Disk::default());
+    let mut caller = Caller::register(open(&disk)).await;
+    caller.enqueue(&[message(1, &["a.example"])]).await.unwrap();
+    let handles = caller.claim().await;
+    disk.full.store(true, Ordering::SeqCst);
+    caller
+        .run(vec![settlement(&handles[0], &[0, 1], Rest::None)], false)
+        .await;
+    drop(caller);
+    // As after a crash: done again.
+    disk.full.store(false, Ordering::SeqCst);
+    assert_eq!(open(&disk.after_crash()).counts().await.unwrap().ready, 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_thread_that_has_ended() {
+    let disk = Arc::new(Disk::default());
+    let mut caller = Caller::register(open(&disk)).await;
+    caller.enqueue(&[message(1, &["a.example"])]).await.unwrap();
+    let handles = caller.claim().await;
+    caller.queue.committer.end_thread();
+    let error = caller
+        .enqueue(&[message(2, &["a.example"])])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, QueueError::Unreachable(_)), "{error:?}");
+    let next = caller.next(vec![settlement(&handles[0], &[], deferred(0))], false);
+    let error = caller.queue.next(&next).await.unwrap_err();
+    assert!(matches!(error, QueueError::Unreachable(_)), "{error:?}");
+    let durability = caller.queue.durability().await.unwrap();
+    assert!(
+        matches!(durability, Durability::Unmet { .. }),
+        "{durability:?}"
+    );
 }
 
 #[tokio::test]
