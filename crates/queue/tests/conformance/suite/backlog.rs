@@ -97,9 +97,9 @@ pub(crate) async fn a_tenant_that_comes_back_gains_nothing_by_having_left(h: imp
         // Three tasks at a time, so that whoever is served gets ahead.
         turns.take_up_to(&mut worker, 3).await;
     }
+    // What counts is tasks, three at a time or one.
     let (steady, comes) = (turns.of_tenant("steady"), turns.of_tenant("comes"));
-    assert!(steady + 3 >= comes, "{steady} to {comes}");
-    assert!(comes >= 50, "{comes}");
+    assert!(steady.abs_diff(comes) <= 3, "{steady} to {comes}");
 }
 
 pub(crate) async fn a_tenant_that_was_away_is_not_owed_its_absence(h: impl Harness) {
