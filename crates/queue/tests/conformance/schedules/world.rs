@@ -24,7 +24,7 @@ pub(super) struct World<'a, T> {
     /// Replaced, but they do not know.
     former: Vec<Worker>,
     messages: Vec<NewMessage>,
-    /// In the call that is being made; nobody can know of them before.
+    /// In the call that is being made.
     notifications: Vec<NewMessage>,
     ids: u64,
     generation: u64,
@@ -113,10 +113,16 @@ impl<'a, T: Harness> World<'a, T> {
                 claim,
                 fate,
             } => {
-                let settlements = settlements
+                let mut settlements: Vec<_> = settlements
                     .into_iter()
                     .filter_map(|(pick, outcome)| self.settlement(by, &pick, &outcome))
                     .collect();
+                let notifications: Vec<_> = settlements
+                    .iter()
+                    .filter_map(|settlement| Some(settlement.notification.as_ref()?.id))
+                    .collect();
+                // Nobody can have delivered what the same call enqueues.
+                settlements.retain(|of| !notifications.contains(&of.handle.task.message));
                 let releases = releases
                     .into_iter()
                     .filter_map(|slot| self.slot(by, slot))
