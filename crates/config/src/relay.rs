@@ -1,6 +1,7 @@
 //! `relay.yaml`: one relay.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +10,10 @@ use crate::attachments::AttachmentFiles;
 use crate::credential::Credential;
 use crate::delivery::Delivery;
 use crate::hostname::Hostname;
-use crate::listener::{Limits, Listener};
+use crate::listener::{Limits, Listener, TlsMode};
 use crate::manifest::Digest;
 use crate::pattern::DomainPattern;
-use crate::queue::{Queue, Timing};
+use crate::queue::{Durability, Queue, Source, Timing};
 use crate::route::Route;
 
 /// The one document format this program reads and writes. A change that an older relay would
@@ -60,31 +61,76 @@ pub struct RelayConfig {
 }
 
 impl RelayConfig {
-    /// A digest of what a relay takes up only when it starts: sockets, the queue's store, timing,
-    /// telemetry. Everything else is put in force while it runs.
-    pub fn fixed_at_start(&self) -> Digest {
-        let listeners: BTreeMap<_, _> = self
-            .listeners
-            .iter()
-            .map(|l| (&l.name, (l.address, l.tls.as_ref().map(|tls| tls.mode))))
-            .collect();
-        let admin = (
-            self.admin.health,
-            self.admin.management,
-            self.admin.status.as_ref().map(|status| status.address),
+    /// What a relay takes up only when it starts: sockets, the queue's store, timing, telemetry.
+    /// Everything else is put in force while it runs.
+    pub fn fixed_at_start(&self) -> FixedAtStart<'_> {
+        FixedAtStart {
+            listeners: self
+                .listeners
+                .iter()
+                .map(|l| {
+                    (
+                        l.name.as_str(),
+                        (l.address, l.tls.as_ref().map(|tls| tls.mode)),
+                    )
+                })
+                .collect(),
+            admin: (
+                self.admin.health,
+                self.admin.management,
+                self.admin.status.as_ref().map(|status| status.address),
+            ),
+            queue: (
+                &self.queue.id,
+                &self.queue.owner,
+                &self.queue.source,
+                self.queue.durability,
+            ),
+            timing: self.timing,
+            telemetry: &self.telemetry,
+        }
+    }
+}
+
+/// The part of a configuration that a running relay cannot follow. The operator rolls the pods when
+/// its digest changes; a relay names the field that keeps it from following.
+#[derive(PartialEq, Debug)]
+pub struct FixedAtStart<'a> {
+    listeners: BTreeMap<&'a str, (SocketAddr, Option<TlsMode>)>,
+    admin: (Option<SocketAddr>, Option<SocketAddr>, Option<SocketAddr>),
+    queue: (&'a str, &'a str, &'a Source, Durability),
+    timing: Timing,
+    telemetry: &'a Telemetry,
+}
+
+impl FixedAtStart<'_> {
+    pub fn digest(&self) -> Digest {
+        let fixed = (
+            &self.listeners,
+            self.admin,
+            self.queue,
+            self.timing,
+            self.telemetry,
         );
-        let queue = (
-            &self.queue.id,
-            &self.queue.owner,
-            &self.queue.source,
-            self.queue.durability,
-        );
-        let fixed = (listeners, admin, queue, self.timing, &self.telemetry);
         Digest::of(
             serde_json::to_string(&fixed)
                 .expect("a configuration is JSON")
                 .as_bytes(),
         )
+    }
+
+    /// The first field that is not as in `before`.
+    pub fn changed_from(&self, before: &Self) -> Option<&'static str> {
+        let fields = [
+            ("listeners", self.listeners != before.listeners),
+            ("admin", self.admin != before.admin),
+            ("queue", self.queue != before.queue),
+            ("timing", self.timing != before.timing),
+            ("telemetry", self.telemetry != before.telemetry),
+        ];
+        fields
+            .into_iter()
+            .find_map(|(field, changed)| changed.then_some(field))
     }
 }
 
@@ -131,6 +177,7 @@ mod tests {
             parse(&full.replacen(from, to, 1), Path::new("relay.yaml"))
                 .unwrap()
                 .fixed_at_start()
+                .digest()
         };
         let before = fixed("schema", "schema");
         for (from, to) in [

@@ -84,7 +84,8 @@ impl Active {
                 .entry(name.clone())
                 .or_insert_with(|| Arc::clone(policy));
         }
-        self.needs_restart = fixed_at_start(&start.loaded, &self.loaded);
+        let (started, now) = (&start.loaded.config, &self.loaded.config);
+        self.needs_restart = now.fixed_at_start().changed_from(&started.fixed_at_start());
         if self.needs_restart.is_some() {
             self.reported = before.reported.clone();
         }
@@ -166,49 +167,6 @@ impl ListenerPolicy {
                 .allowed_networks
                 .iter()
                 .any(|network| network.contains(address))
-    }
-}
-
-/// What is made at the start and differs. The operator replaces pods when it changes.
-fn fixed_at_start(old: &Loaded, new: &Loaded) -> Option<&'static str> {
-    let (old, new) = (&old.config, &new.config);
-    let listeners = |config: &config::RelayConfig| {
-        let mut listeners: Vec<_> = config
-            .listeners
-            .iter()
-            .map(|l| {
-                (
-                    l.name.clone(),
-                    l.address,
-                    l.tls.as_ref().map(|tls| tls.mode),
-                )
-            })
-            .collect();
-        listeners.sort_by(|one, other| one.0.cmp(&other.0));
-        listeners
-    };
-    let admin = |config: &config::RelayConfig| {
-        let admin = &config.admin;
-        (
-            admin.health,
-            admin.management,
-            admin.status.as_ref().map(|status| status.address),
-        )
-    };
-    if listeners(old) != listeners(new) {
-        Some("listeners")
-    } else if admin(old) != admin(new) {
-        Some("admin")
-    } else if (&old.queue.id, &old.queue.owner, &old.queue.source)
-        != (&new.queue.id, &new.queue.owner, &new.queue.source)
-    {
-        Some("queue")
-    } else if old.timing != new.timing {
-        Some("timing")
-    } else if old.telemetry != new.telemetry {
-        Some("telemetry")
-    } else {
-        None
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn build(input: &Input<'_>) -> Result<Configuration, BuildError> {
     Ok(Configuration {
         children,
         manifest,
-        fixed_at_start: config.fixed_at_start(),
+        fixed_at_start: config.fixed_at_start().digest(),
     })
 }
 
