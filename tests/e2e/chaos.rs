@@ -9,10 +9,11 @@ use kurier_test::submit::Connection;
 
 use crate::cluster::accounts::{Load, account_at, queue_id, run_named};
 use crate::cluster::fleet::{MINUTE, RELAY, installed, relay_pods, set_mode};
-use crate::cluster::kubernetes::{MAIL, http, kubectl, metric, process_of, ready_pods, signal};
+use crate::cluster::kubernetes::{MAIL, kubectl, metric, process_of, ready_pods, signal};
 use crate::cluster::trace;
 use crate::cluster::traffic::{Forward, all_arrived, completed};
 use crate::eventually::{eventually, holds};
+use crate::http;
 
 /// What a worker holds in Redis: the queue ids of its claims.
 fn claims_in_redis(worker: &str) -> Result<BTreeSet<String>> {
@@ -156,7 +157,7 @@ fn a_deleted_and_a_killed_pod_lose_nothing() -> Result<()> {
 
 fn worker_id(forward: &Forward) -> Result<String> {
     let queue: serde_json::Value =
-        serde_json::from_str(&http("GET", &forward.address, "/v1/queue", "")?)?;
+        serde_json::from_str(&http::request("GET", &forward.address, "/v1/queue", "")?)?;
     Ok(queue["worker"]
         .as_str()
         .with_context(|| format!("no worker in {queue}"))?

@@ -93,7 +93,7 @@ pub(crate) fn receiver(name: &str) -> Result<Pod> {
 /// Makes a receiver behave so from now on.
 pub(crate) fn set_mode(name: &str, mode: &str) -> Result<()> {
     let pod = receiver(name)?;
-    super::kubernetes::http("PUT", &format!("{}:8081", pod.address), "/mode", mode)?;
+    crate::http::request("PUT", &format!("{}:8081", pod.address), "/mode", mode)?;
     Ok(())
 }
 

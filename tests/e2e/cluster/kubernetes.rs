@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::eventually::{eventually, holds};
+use crate::http;
 
 /// Where the mail is in these tests.
 pub(crate) const MAIL: &str = "mail";
@@ -221,54 +222,7 @@ pub(crate) fn signal(process: u32, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// One HTTP request to an address inside the cluster; gives the body of a 200 answer.
-pub(crate) fn http(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
-    let mut stream = std::net::TcpStream::connect(address).with_context(|| address.to_owned())?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let answer = read_answer(stream).with_context(|| format!("{method} {address}{path}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    ensure!(head.contains(" 200 "), "{method} {address}{path}: {answer}");
-    Ok(body.to_owned())
-}
-
-/// Reads as much as the answer says it has: a port-forward may end with a reset.
-fn read_answer(mut stream: impl std::io::Read) -> Result<String> {
-    let mut answer = Vec::new();
-    let mut octets = [0; 16 * 1024];
-    loop {
-        let text = String::from_utf8_lossy(&answer);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.trim().parse().ok())?
-            });
-            if length.is_some_and(|length: usize| body.len() >= length) {
-                return Ok(text.into_owned());
-            }
-        }
-        let read = stream.read(&mut octets)?;
-        if read == 0 {
-            return Ok(text.into_owned());
-        }
-        answer.extend_from_slice(&octets[..read]);
-    }
-}
-
 /// A metric of a pod, summed over the series whose labels contain `label`.
 pub(crate) fn metric(pod: &Pod, name: &str, label: &str) -> Result<f64> {
-    let text = http("GET", &format!("{}:8080", pod.address), "/metrics", "")?;
-    Ok(text
-        .lines()
-        .filter(|line| line.contains(label))
-        .filter_map(|line| line.strip_prefix(name))
-        .filter(|rest| rest.starts_with(['{', ' ']))
-        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum())
+    http::metric(&format!("{}:8080", pod.address), name, label)
 }

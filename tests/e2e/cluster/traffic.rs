@@ -10,8 +10,9 @@ use kurier_test::receive::Arrival;
 
 use super::accounts::{Done, Load, account_at, run_named};
 use super::fleet::{MINUTE, installed, relay_pods};
-use super::kubernetes::{MAIL, Pod, http, lines, logs, metric};
+use super::kubernetes::{MAIL, Pod, lines, logs, metric};
 use crate::eventually::{eventually, holds};
+use crate::http;
 
 /// What a receiver logged of one run, by message id.
 pub(crate) fn arrivals(receiver: &str, run: &str) -> Result<BTreeMap<String, Vec<Arrival>>> {
@@ -177,7 +178,7 @@ fn c_what_one_pod_accepts_another_delivers_from_the_record() -> Result<()> {
     let pods = relay_pods(3)?;
     let acceptor = pods.first().context("a pod")?;
     let forward = Forward::open(acceptor)?;
-    http(
+    http::request(
         "PUT",
         &forward.address,
         "/v1/claiming",
@@ -200,7 +201,7 @@ fn c_what_one_pod_accepts_another_delivers_from_the_record() -> Result<()> {
         "the acceptor delivered {}",
         after - before
     );
-    http(
+    http::request(
         "PUT",
         &forward.address,
         "/v1/claiming",

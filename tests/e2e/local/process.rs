@@ -12,6 +12,7 @@ use kurier_test::receive::{self, Arrival};
 use kurier_test::submit::Account;
 
 use crate::eventually::{eventually, holds};
+use crate::http;
 
 /// The binary under test, built beside this test.
 pub(crate) fn kurier() -> Result<PathBuf> {
@@ -175,35 +176,13 @@ impl Relay {
 
     /// The value of a metric, summed over its labels.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        let text = http(self.admin, "GET", "/metrics", "")?;
-        Ok(text
-            .lines()
-            .filter_map(|line| line.strip_prefix(name))
-            .filter(|rest| rest.starts_with(['{', ' ']))
-            .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
+        http::metric(&format!("127.0.0.1:{}", self.admin), name, "")
     }
 }
 
-/// One plain HTTP request to loopback; gives the body of a 2xx answer.
+/// One HTTP request to a loopback port; gives the body of a 200 answer.
 pub(crate) fn http(port: u16, method: &str, path: &str, body: &str) -> Result<String> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    ensure!(
-        head.contains(" 200 ") || head.contains(" 204 "),
-        "{method} {path}: {answer}"
-    );
-    Ok(body.to_owned())
+    http::request(method, &format!("127.0.0.1:{port}"), path, body)
 }
 
 /// The receiving server, in this process, with what it has received.
