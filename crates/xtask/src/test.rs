@@ -3,7 +3,7 @@
 //! 1. Programs that later tiers need start to build in the background, at low priority ([`tools`]).
 //! 2. The workspace is built once, with one profile and one set of features ([`build`]).
 //! 3. Each [`Tier`] runs within its budget of minutes; what goes on longer is killed and has failed.
-//! 4. A table says what each did; the last line counts.
+//! 4. A table says what each did, then what failed is named; the last line counts.
 //!
 //! A tier that cannot run here fails and says what would let it run; it is never passed over in silence.
 //!
@@ -86,7 +86,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             });
         }
         report.add(tier.name(), tier.minutes(), |budget| {
-            tier.run(budget, &programs, &mut shared)
+            tier.run(budget, &programs, &mut shared)?;
+            budget.ensure_tests_ran()
         });
     }
     shared.finish(&mut report);

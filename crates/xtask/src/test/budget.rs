@@ -10,24 +10,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{command, process};
 
 /// For what a program wrote before it ended to be read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// How many tests ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// How many tests ended how, and which of them failed.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tally {
     pub(super) passed: u64,
     pub(super) failed: u64,
+    /// As the report names them at its end.
+    pub(super) failures: Vec<String>,
 }
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -52,13 +55,43 @@ impl Budget {
     /// # Errors
     /// When it does not end with status 0, or not in time: then it and all it started are killed.
     pub(super) fn run(&mut self, command: &mut Command) -> Result<()> {
-        let shown = Arc::new(Mutex::new(Tally::default()));
-        let counter = Arc::clone(&shown);
-        let result = self.read(command, move |line| show_and_count(line, &counter));
-        if let Ok(tally) = shown.lock() {
-            self.tally += *tally;
+        let results = Arc::new(Mutex::new(Results::default()));
+        let reader = Arc::clone(&results);
+        let result = self.read(command, move |line| {
+            print!("{line}");
+            if let Ok(mut results) = reader.lock() {
+                results.read(line);
+            }
+        });
+        if let Ok(mut results) = results.lock() {
+            self.tally += mem::take(&mut results.tally);
         }
         result
+    }
+
+    /// As [`run`](Self::run); what fails is reported under `name`, and be it only that it ended badly.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(super) fn run_as(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let before = self.tally.failures.len();
+        let result = self.run(command);
+        for failure in self.tally.failures.iter_mut().skip(before) {
+            *failure = format!("{name}: {failure}");
+        }
+        if let Err(error) = &result
+            && self.tally.failures.len() == before
+        {
+            self.tally.failures.push(format!("{name}: {error:#}"));
+        }
+        result
+    }
+
+    /// # Errors
+    /// When no test has passed: a filter that matches nothing must not pass.
+    pub(super) fn ensure_tests_ran(&self) -> Result<()> {
+        ensure!(self.tally.passed > 0, "no test ran");
+        Ok(())
     }
 
     /// Runs to completion and returns what it writes to standard output.
@@ -120,15 +153,47 @@ fn each_line(mut output: impl BufRead, line: &mut impl FnMut(&str)) {
     }
 }
 
-fn show_and_count(line: &str, tally: &Mutex<Tally>) {
-    print!("{line}");
-    if let (Some(result), Ok(mut tally)) = (count(line), tally.lock()) {
-        *tally += result;
+/// What the output of test programs has said so far.
+#[derive(Default)]
+struct Results {
+    tally: Tally,
+    /// In the list of names that ends the output of a program with failures.
+    listing: bool,
+}
+
+impl Results {
+    fn read(&mut self, line: &str) {
+        if let Some((passed, failed)) = count(line) {
+            self.tally.passed += passed;
+            self.tally.failed += failed;
+        }
+        if let Some(name) = failed(line) {
+            self.note(name);
+        }
+        // What a test's own children write may tear its line, so the list is read as well; and a program
+        // that was killed wrote no list.
+        match line.strip_prefix("    ") {
+            Some(name) if self.listing => self.note(name.trim_end()),
+            _ => self.listing = line.trim_end() == "failures:",
+        }
+    }
+
+    fn note(&mut self, name: &str) {
+        if !self.tally.failures.iter().any(|noted| noted == name) {
+            self.tally.failures.push(name.to_owned());
+        }
     }
 }
 
-/// `test result: ok. 3 passed; 1 failed; 0 ignored; ...`
-fn count(line: &str) -> Option<Tally> {
+/// `test some::name ... FAILED`
+fn failed(line: &str) -> Option<&str> {
+    let name = line.trim_end().strip_prefix("test ")?;
+    let name = name.strip_suffix(" ... FAILED")?;
+    Some(name.strip_suffix(" - should panic").unwrap_or(name))
+}
+
+/// How many passed and how many failed: `test result: ok. 3 passed; 1 failed; 0 ignored; ...`
+fn count(line: &str) -> Option<(u64, u64)> {
     let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let number = |word: &str| {
         let field = numbers
@@ -136,50 +201,85 @@ fn count(line: &str) -> Option<Tally> {
             .find_map(|field| field.strip_suffix(word))?;
         field.trim().parse().ok()
     };
-    Some(Tally {
-        passed: number("passed")?,
-        failed: number("failed")?,
-    })
+    Some((number("passed")?, number("failed")?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    const RESULT: &str = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 \
+                          filtered out; finished in 0.01s\n";
+
+    fn read(output: &str) -> Tally {
+        let mut results = Results::default();
+        each_line(output.as_bytes(), &mut |line: &str| results.read(line));
+        results.tally
+    }
 
     #[test]
     fn results_of_tests_are_counted() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered \
-                    out; finished in 0.01s\n";
-        assert_eq!(
-            count(line),
-            Some(Tally {
-                passed: 12,
-                failed: 3
-            })
-        );
+        assert_eq!(count(RESULT), Some((12, 3)));
         assert_eq!(count("test a::b ... ok\n"), None);
-        let output = format!("running 15 tests\n{line}\n{line}");
-        let twice = Tally {
-            passed: 24,
-            failed: 6,
-        };
-        let tally = Mutex::new(Tally::default());
-        each_line(output.as_bytes(), &mut |line| show_and_count(line, &tally));
-        assert_eq!(tally.into_inner().unwrap(), twice);
+        let tally = read(&format!("running 15 tests\n{RESULT}\n{RESULT}"));
+        assert_eq!((tally.passed, tally.failed), (24, 6));
+    }
+
+    #[test]
+    fn failed_tests_are_named_once_each() {
+        let tally = read(&format!(
+            "running 4 tests\n\
+             test a::good ... ok\n\
+             test a::bad ... FAILED\n\
+             test a::quiet - should panic ... FAILED\n\
+             test a::torn ... words of a child\nFAILED\n\n\
+             failures:\n\n\
+             ---- a::bad stdout ----\n    no::name here\n\n\n\
+             failures:\n    a::bad\n    a::quiet\n    a::torn\n\n\
+             {RESULT}    after::the_list\n"
+        ));
+        assert_eq!(tally.failures, ["a::bad", "a::quiet", "a::torn"]);
     }
 
     #[test]
     fn a_failure_still_counts() {
         let mut budget = Budget::of_minutes(1);
-        let script = "echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 1";
+        let script = "echo 'test x::y ... FAILED'; \
+                      echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 1";
         assert!(budget.run(Command::new("sh").args(["-c", script])).is_err());
+        assert_eq!((budget.tally.passed, budget.tally.failed), (1, 2));
+        assert_eq!(budget.tally.failures, ["x::y"]);
+    }
+
+    #[test]
+    fn a_failure_is_reported_with_its_program() {
+        let mut budget = Budget::of_minutes(1);
+        let mut run = |name, script| {
+            let result = budget.run_as(name, Command::new("sh").args(["-c", script]));
+            assert!(result.is_err(), "{script}");
+        };
+        run("one", "echo 'test x::y ... FAILED'; exit 1");
+        run("two", "kill -9 $$");
         assert_eq!(
-            budget.tally,
-            Tally {
-                passed: 1,
-                failed: 2
-            }
+            budget.tally.failures,
+            ["one: x::y", "two: sh ended with signal: 9 (SIGKILL)"]
         );
+    }
+
+    #[test]
+    fn nothing_run_is_nothing_passed() {
+        let mut budget = Budget::of_minutes(1);
+        let mut run = |passed: u8| {
+            let script = format!("echo 'test result: ok. {passed} passed; 0 failed; 0 ignored'");
+            budget
+                .run(Command::new("sh").args(["-c", &script]))
+                .unwrap();
+            budget.ensure_tests_ran().map_err(|error| error.to_string())
+        };
+        assert_eq!(run(0), Err("no test ran".to_owned()));
+        assert_eq!(run(1), Ok(()));
     }
 
     #[test]
@@ -196,13 +296,22 @@ mod tests {
     #[test]
     fn what_goes_on_too_long_is_killed_with_all_it_started() {
         let mut budget = Budget::of_minutes(0);
-        let start = Instant::now();
-        let script = "sleep 600 & sleep 600";
+        budget.deadline += Duration::from_secs(1);
+        // Nobody else sleeps for so long.
+        let sleep = format!("600.{}", std::process::id());
+        let script = format!("sleep {sleep} & sleep {sleep}");
         let error = budget
-            .run(Command::new("sh").args(["-c", script]))
+            .run(Command::new("sh").args(["-c", &script]))
             .unwrap_err();
         assert!(error.to_string().contains("minutes are over"), "{error}");
-        // Had the grandchild survived, its end of the pipe would have kept the reader.
-        assert!(start.elapsed() < LAST_WORDS);
+        let is_ours = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&sleep)
+        };
+        // The killed are seen until their new parent has waited for them; they have no command line.
+        command::wait_until("all are gone", Duration::from_secs(60), || {
+            Ok((!process::all().any(|pid| is_ours(&pid))).then_some(()))
+        })
+        .unwrap();
     }
 }

@@ -19,11 +19,15 @@ pub(super) fn run(budget: &mut Budget, programs: &[TestProgram]) -> Result<()> {
     let mut failed = Vec::new();
     for (name, gate) in GATES {
         println!("-- {name}");
+        let named = budget.tally.failures.len();
         match gate(budget, programs) {
             Ok(()) => budget.tally.passed += 1,
             Err(error) => {
                 println!("{name}: {error:#}");
                 budget.tally.failed += 1;
+                if budget.tally.failures.len() == named {
+                    budget.tally.failures.push(format!("{name}: {error:#}"));
+                }
                 failed.push(name);
             }
         }
@@ -40,7 +44,7 @@ pub(super) fn run_all(budget: &mut Budget, programs: &[TestProgram], kind: Kind)
     let mut failed = Vec::new();
     for program in build::of_kind(programs, kind)? {
         println!("-- {}", program.name);
-        if let Err(error) = budget.run(&mut program.command()) {
+        if let Err(error) = budget.run_as(&program.name, &mut program.command()) {
             println!("{}: {error:#}", program.name);
             failed.push(&*program.name);
         }

@@ -81,30 +81,37 @@ impl Report {
     /// Prints the table and the last line; whether everything passed.
     pub(super) fn end(&self) -> bool {
         let (table, last) = self.table();
-        print!("\n{table}");
-        let bad = self.not_passed();
-        if !bad.is_empty() {
-            println!("not passed: {}", bad.join(", "));
-        }
-        println!("{last}");
-        bad.is_empty()
+        println!("\n{table}{}{last}", self.not_passed());
+        self.rows.iter().all(Row::passed)
     }
 
-    fn not_passed(&self) -> Vec<&'static str> {
-        let bad = self.rows.iter().filter(|row| !row.passed());
-        bad.map(|row| row.name).collect()
+    /// What a reader of the last lines of a log needs to know.
+    fn not_passed(&self) -> String {
+        let bad: Vec<_> = self.rows.iter().filter(|row| !row.passed()).collect();
+        if bad.is_empty() {
+            return String::new();
+        }
+        let names: Vec<_> = bad.iter().map(|row| row.name).collect();
+        let mut text = format!("not passed: {}\n", names.join(", "));
+        for row in bad {
+            for failure in &row.tally.failures {
+                let _ = writeln!(text, "FAILED {}: {}", row.name, first_line(failure));
+            }
+        }
+        text
     }
 
     fn table(&self) -> (String, String) {
         let mut text = String::new();
         let mut sum = Tally::default();
         for row in &self.rows {
-            let mut tally = row.tally;
+            let (passed, mut failed) = (row.tally.passed, row.tally.failed);
             // A part that ended badly without a failed test, or never ran, is a failure all the same.
-            if !row.passed() && tally.failed == 0 {
-                tally.failed = 1;
+            if !row.passed() && failed == 0 {
+                failed = 1;
             }
-            sum += tally;
+            sum.passed += passed;
+            sum.failed += failed;
             let _ = writeln!(
                 text,
                 "{:<13} {:<10} {:>6} of {:>2} min  {:>4} passed {:>3} failed  {}",
@@ -112,8 +119,8 @@ impl Report {
                 row.outcome.word(),
                 minutes(row.took),
                 row.minutes,
-                tally.passed,
-                tally.failed,
+                passed,
+                failed,
                 row.outcome.reason(),
             );
         }
@@ -135,10 +142,14 @@ impl Outcome {
 
     fn reason(&self) -> &str {
         match self {
-            Self::CannotRun(reason) | Self::Failed(reason) => reason.lines().next().unwrap_or(""),
+            Self::CannotRun(reason) | Self::Failed(reason) => first_line(reason),
             Self::Passed => "",
         }
     }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or("")
 }
 
 fn minutes(time: Duration) -> String {
@@ -153,7 +164,12 @@ mod tests {
     use super::*;
 
     fn row(name: &'static str, passed: u64, failed: u64, result: Result<()>) -> Row {
-        let tally = Tally { passed, failed };
+        let failures = (1..=failed).map(|number| format!("{name}::{number}"));
+        let tally = Tally {
+            passed,
+            failed,
+            failures: failures.collect(),
+        };
         Row::new(name, 5, Duration::from_secs(61), tally, result)
     }
 
@@ -171,7 +187,11 @@ mod tests {
             table.contains("cannot run") && table.contains("run as root"),
             "{table}"
         );
-        assert_eq!(report.not_passed(), ["queue", "local", "cluster"]);
+        assert_eq!(
+            report.not_passed(),
+            "not passed: queue, local, cluster\n\
+             FAILED queue: queue::1\nFAILED queue: queue::2\nFAILED queue: queue::3\n"
+        );
         assert!(!report.end());
     }
 
@@ -179,6 +199,7 @@ mod tests {
     fn all_passed_is_success() {
         let mut report = Report::default();
         report.push(row("pure", 1, 0, Ok(())));
+        assert_eq!(report.not_passed(), "");
         assert!(report.end());
     }
 }
