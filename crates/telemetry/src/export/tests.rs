@@ -15,8 +15,8 @@ const TIMING: Timing = Timing {
     export_timeout: Duration::from_millis(50),
 };
 
-/// Far above what any step here takes, far below what a hang takes.
-const PROMPTLY: Duration = Duration::from_secs(5);
+/// Far above what any step here takes on a busy machine, far below what a hang takes.
+const PROMPTLY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Default)]
 struct Collector {
@@ -153,8 +153,9 @@ fn batch_without_an_answer_is_given_up_and_the_collector_connected_anew() {
         Ok::<_, Infallible>(Silent)
     })
     .unwrap();
-    end_spans(&tracer, 3);
-    wait_until(&buffer, |counts| counts.dropped_export_failed == 3);
+    // One span is one batch, however slowly this thread runs.
+    end_spans(&tracer, 1);
+    wait_until(&buffer, |counts| counts.dropped_export_failed == 1);
     exporting.stop(PROMPTLY);
     assert_eq!(connects.load(Ordering::SeqCst), 2);
 }
