@@ -259,12 +259,9 @@ impl Queue for Redis {
             Err(error) => return Err(error.into()),
         };
         let deadline = self.heartbeat.deadline();
-        let durability = durability::ask(&mut taken.connection, deadline)
-            .await?
-            .durability();
+        let store = durability::ask(&mut taken.connection, deadline).await?;
         taken.put_back();
-        self.connector.verified.set(durability.clone());
-        Ok(durability)
+        Ok(self.connector.verified.judge(&store))
     }
 }
 

@@ -36,8 +36,6 @@ pub(super) struct Connection {
     input: BytesMut,
     /// Digests of [`Script::ALL`].
     scripts: Vec<Bytes>,
-    /// What the server said of itself when the connection was set up.
-    pub(super) store: Store,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -93,7 +91,8 @@ impl From<ExchangeError> for ConnectError {
 }
 
 impl Connection {
-    pub(super) async fn open(target: &Target) -> Result<Self, ConnectError> {
+    /// Together with what the server says of itself.
+    pub(super) async fn open(target: &Target) -> Result<(Self, Store), ConnectError> {
         let deadline = Instant::now() + target.connect_timeout;
         let unreachable = |error: &dyn fmt::Display| {
             ConnectError::Unreachable(format!("{}: {error}", target.address))
@@ -107,16 +106,15 @@ impl Connection {
             stream,
             input: BytesMut::new(),
             scripts: Vec::new(),
-            store: Store::default(),
         };
-        connection
+        let store = connection
             .set_up(target, deadline)
             .await
             .map_err(|error| match error {
                 ConnectError::Unreachable(text) => unreachable(&text),
                 other => other,
             })?;
-        Ok(connection)
+        Ok((connection, store))
     }
 
     /// Sends all commands, then reads all replies.
@@ -178,14 +176,15 @@ impl Connection {
             && self.input.is_empty()
     }
 
-    async fn set_up(&mut self, target: &Target, deadline: Instant) -> Result<(), ConnectError> {
+    async fn set_up(&mut self, target: &Target, deadline: Instant) -> Result<Store, ConnectError> {
         self.authenticate(&target.address, deadline).await?;
-        self.store = durability::ask(self, deadline).await?;
-        if let Some(reason) = self.store.unsupported() {
+        let store = durability::ask(self, deadline).await?;
+        if let Some(reason) = store.unsupported() {
             return Err(ConnectError::Unsupported(reason));
         }
         self.load_scripts(deadline).await?;
-        self.attach(target, deadline).await
+        self.attach(target, deadline).await?;
+        Ok(store)
     }
 
     async fn authenticate(

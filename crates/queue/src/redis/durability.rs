@@ -12,28 +12,52 @@ use super::resp::{Command, Reply, Request};
 use crate::durability::Durability;
 
 /// What a server says of itself: `INFO`, and the settings it does not tell there.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct Store {
+    /// When it was asked.
+    asked: Instant,
     info: HashMap<String, String>,
     /// `None` where CONFIG is not permitted.
     settings: Option<HashMap<String, String>>,
 }
 
-/// The last answer, shared by all connections, and when it was given.
+/// What the server's answers amount to, in the order of the questions; shared by all connections.
 #[derive(Default)]
-pub(super) struct Verified(Mutex<Option<(Instant, Durability)>>);
+pub(super) struct Verified(Mutex<Option<Verdict>>);
+
+struct Verdict {
+    /// When the answer was asked for that it was formed from, and when it was formed.
+    asked: Instant,
+    given: Instant,
+    durability: Durability,
+    aof: Option<AofOn>,
+}
 
 impl Verified {
-    pub(super) fn set(&self, durability: Durability) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), durability));
+    /// Takes an answer into account. One that is overtaken by the answer to a later question is
+    /// worth nothing any more.
+    pub(super) fn judge(&self, store: &Store) -> Durability {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(later) = last.as_ref().filter(|last| last.asked > store.asked) {
+            return later.durability.clone();
+        }
+        let aof = store.aof_on(last.as_ref().and_then(|last| last.aof.as_ref()));
+        let durability = store.durability(aof.is_some());
+        *last = Some(Verdict {
+            asked: store.asked,
+            given: Instant::now(),
+            durability: durability.clone(),
+            aof,
+        });
+        durability
     }
 
-    /// The last answer, unless it is older than `age`.
+    /// The last verdict, unless it is older than `age`.
     pub(super) fn recent(&self, age: Duration) -> Option<Durability> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref()
-            .filter(|(at, _)| at.elapsed() <= age)
-            .map(|(_, durability)| durability.clone())
+            .filter(|last| last.given.elapsed() <= age)
+            .map(|last| last.durability.clone())
     }
 }
 
@@ -41,23 +65,29 @@ pub(super) async fn ask(
     connection: &mut Connection,
     deadline: Instant,
 ) -> Result<Store, ConnectError> {
-    let mut request = Request::of(Command::new("INFO"));
+    let asked = Instant::now();
+    // One command, so that the state and the counters in it are of one moment.
+    let mut info = Command::new("INFO");
+    info.arg("all");
+    let mut request = Request::of(info);
     for setting in SETTINGS {
         let mut command = Command::new("CONFIG");
         command.arg("GET").arg(setting);
         request.push(command);
     }
     let mut replies = connection.exchange(request, deadline).await?.into_iter();
-    let mut store = Store::default();
-    match replies.next() {
-        Some(Reply::Bulk(text)) => store.info = info_of(&String::from_utf8_lossy(&text)),
+    let info = match replies.next() {
+        Some(Reply::Bulk(text)) => info_of(&String::from_utf8_lossy(&text)),
         // Without INFO nothing is verified, but nothing is wrong with the connection.
-        Some(Reply::Error(text)) if text.starts_with("NOPERM") => {}
+        Some(Reply::Error(text)) if text.starts_with("NOPERM") => HashMap::new(),
         Some(Reply::Error(text)) => return Err(ConnectError::Unreachable(text)),
         other => return Err(ConnectError::Unreachable(format!("INFO: {other:?}"))),
-    }
-    store.settings = replies.map(setting_of).collect();
-    Ok(store)
+    };
+    Ok(Store {
+        asked,
+        info,
+        settings: replies.map(setting_of).collect(),
+    })
 }
 
 impl Store {
@@ -87,14 +117,14 @@ impl Store {
         None
     }
 
-    pub(super) fn durability(&self) -> Durability {
-        match self.first_unmet() {
+    fn durability(&self, aof_on: bool) -> Durability {
+        match self.first_unmet(aof_on) {
             None => Durability::Fsync,
             Some((reason, remedy)) => Durability::Unmet { reason, remedy },
         }
     }
 
-    fn first_unmet(&self) -> Option<(&'static str, String)> {
+    fn first_unmet(&self, aof_on: bool) -> Option<(&'static str, String)> {
         let unmet = |reason, remedy: &str| Some((reason, remedy.to_owned()));
         if let Some(reason) = self.unsupported() {
             return unmet("NotVerified", &reason);
@@ -105,7 +135,9 @@ impl Store {
                 "permit the commands INFO and CONFIG GET to this user",
             );
         }
-        if self.info("redis_mode") != "standalone" {
+        // Valkey 8 and newer have another name for it.
+        let mode = ["redis_mode", "server_mode"].map(|name| self.info(name));
+        if !mode.contains(&"standalone") {
             return unmet(
                 "FailoverCanLose",
                 "use a single primary without Sentinel or Cluster: a fail-over loses what was not \
@@ -119,10 +151,18 @@ impl Store {
                  level does not wait for them",
             );
         }
-        if self.info("aof_enabled") != "1" || self.awaits_first_rewrite() {
+        if self.info("aof_enabled") != "1" {
             return unmet(
                 "AofOff",
                 "set `appendonly yes` in the server's configuration",
+            );
+        }
+        if !aof_on {
+            return unmet(
+                "AofOff",
+                "wait until the append-only file has been written for the first time since it was \
+                 switched on (`aof_rewrite_in_progress:0`, `aof_last_bgrewrite_status:ok`): before, \
+                 a restart does not read it",
             );
         }
         if self.info("aof_last_write_status") != "ok" {
@@ -156,16 +196,43 @@ impl Store {
         None
     }
 
-    /// Switched on while running, the append-only file counts only once its first rewrite is done. A
-    /// file that was there from the start has no base either, but is not rewritten while small.
-    fn awaits_first_rewrite(&self) -> bool {
-        let rewriting = self.info("aof_rewrite_in_progress") == "1"
-            || self.info("aof_rewrite_scheduled") == "1";
-        let small = self
-            .info("aof_current_size")
-            .parse()
-            .is_ok_and(|size: u64| size < 32 << 20);
-        rewriting && self.info("aof_base_size") == "0" && small
+    /// Whether a restart would read the append-only file, given what was known of it at the answer
+    /// before.
+    ///
+    /// Switched on while the server runs, it is written to a file that a restart ignores until the
+    /// first rewrite has ended well. Nothing in INFO tells that rewrite from any other, but it needs
+    /// a command that switches: while none was given, a rewrite is one of a file that counts.
+    fn aof_on(&self, before: Option<&AofOn>) -> Option<AofOn> {
+        if self.info("aof_enabled") != "1" {
+            return None;
+        }
+        let now = AofOn {
+            run_id: self.info("run_id").to_owned(),
+            switches: SWITCHES.map(|command| self.calls(command)),
+            infos: self.calls("info"),
+        };
+        let before = before.filter(|before| before.run_id == now.run_id);
+        // The counters have been reset when one that grows with every question has not.
+        let unswitched = match before {
+            Some(before) => before.switches == now.switches && before.infos < now.infos,
+            None => now.switches == [0; SWITCHES.len()] && now.infos > 0,
+        };
+        // A first rewrite that fails is scheduled again by the server.
+        let is_rewriting = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
+            .iter()
+            .any(|field| self.info(field) != "0");
+        let is_written =
+            !is_rewriting && (before.is_some() || self.info("aof_last_bgrewrite_status") == "ok");
+        (unswitched || is_written).then_some(now)
+    }
+
+    /// How often a command was executed since the server started or its statistics were reset.
+    fn calls(&self, command: &str) -> u64 {
+        let statistics = self.info(&format!("cmdstat_{command}"));
+        let calls = statistics
+            .split(',')
+            .find_map(|field| field.strip_prefix("calls="));
+        calls.and_then(|calls| calls.parse().ok()).unwrap_or(0)
     }
 
     fn is_keydb(&self) -> bool {
@@ -175,6 +242,16 @@ impl Store {
     fn info(&self, field: &str) -> &str {
         self.info.get(field).map_or("", String::as_str)
     }
+}
+
+/// An append-only file that a restart would read, and how often anything happened up to then that
+/// could have switched it off and on.
+#[derive(Debug, PartialEq, Eq)]
+struct AofOn {
+    /// Another one for each start of the server.
+    run_id: String,
+    switches: [u64; SWITCHES.len()],
+    infos: u64,
 }
 
 fn info_of(text: &str) -> HashMap<String, String> {
@@ -204,19 +281,25 @@ const SETTINGS: [&str; 3] = [
     "maxmemory-policy",
 ];
 
+/// Commands after which the append-only file may be another one: a replica stops it while it loads
+/// what its primary has.
+const SWITCHES: [&str; 4] = ["config|set", "config|resetstat", "replicaof", "slaveof"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const GOOD_INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n\
-        executable:/usr/bin/redis-server\r\nrole:master\r\nconnected_slaves:0\r\naof_enabled:1\r\n\
-        aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_write_status:ok\r\n\
-        aof_current_size:0\r\naof_base_size:0\r\n";
+        executable:/usr/bin/redis-server\r\nrun_id:a\r\nrole:master\r\nconnected_slaves:0\r\n\
+        aof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n\
+        aof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\n\
+        cmdstat_info:calls=1,usec=90,usec_per_call=90.00,rejected_calls=0,failed_calls=0\r\n";
     const GOOD_SETTINGS: &str = "appendfsync:always\nno-appendfsync-on-rewrite:no\n\
         maxmemory-policy:noeviction";
 
     fn store(changes: &[(&str, &str)]) -> Store {
         let mut store = Store {
+            asked: Instant::now(),
             info: info_of(GOOD_INFO),
             settings: Some(info_of(GOOD_SETTINGS)),
         };
@@ -232,11 +315,21 @@ mod tests {
         store
     }
 
+    fn judge(store: &Store) -> Durability {
+        Verified::default().judge(store)
+    }
+
+    const REWRITING: (&str, &str) = ("aof_rewrite_in_progress", "1");
+    const SCHEDULED: (&str, &str) = ("aof_rewrite_scheduled", "1");
+
     #[test]
     fn each_requirement_is_named_when_unmet() {
         let cases: [(&[(&str, &str)], &str); 13] = [
             (&[("aof_enabled", "0")], "AofOff"),
-            (&[("aof_rewrite_in_progress", "1")], "AofOff"),
+            (
+                &[REWRITING, ("cmdstat_config|set", "calls=1,usec=1")],
+                "AofOff",
+            ),
             (&[("appendfsync", "everysec")], "NotFsyncAlways"),
             (
                 &[("no-appendfsync-on-rewrite", "yes")],
@@ -258,9 +351,9 @@ mod tests {
             ),
             (&[("dragonfly_version", "df-v1.30.0")], "NotVerified"),
         ];
-        assert_eq!(store(&[]).durability(), Durability::Fsync);
+        assert_eq!(judge(&store(&[])), Durability::Fsync);
         for (changes, expected) in cases {
-            match store(changes).durability() {
+            match judge(&store(changes)) {
                 Durability::Unmet { reason, remedy } => {
                     assert_eq!(reason, expected, "{changes:?}");
                     assert!(remedy.len() > 20, "{remedy}");
@@ -270,13 +363,100 @@ mod tests {
         }
     }
 
+    /// Answers in a row: what differs from a good one, the number of INFO calls, and whether the
+    /// file counts.
+    fn check_row(answers: &[(&[(&str, &str)], u32, bool)]) {
+        let verified = Verified::default();
+        for (position, (changes, infos, counts)) in answers.iter().enumerate() {
+            let infos = format!("calls={infos},usec=1");
+            let changes = [*changes, &[("cmdstat_info", infos.as_str())]].concat();
+            let durability = verified.judge(&store(&changes));
+            assert_eq!(
+                durability == Durability::Fsync,
+                *counts,
+                "answer {position} of {answers:?}"
+            );
+        }
+    }
+
+    const SET_2: (&str, &str) = ("cmdstat_config|set", "calls=2,usec=1");
+    const SET_4: (&str, &str) = ("cmdstat_config|set", "calls=4,usec=1");
+    const RESET: (&str, &str) = ("cmdstat_config|resetstat", "calls=1,usec=1");
+    const FAILED: (&str, &str) = ("aof_last_bgrewrite_status", "err");
+
     #[test]
-    fn a_large_file_from_the_start_may_be_rewritten() {
-        let changes = [
-            ("aof_rewrite_in_progress", "1"),
-            ("aof_current_size", "67108864"),
-        ];
-        assert_eq!(store(&changes).durability(), Durability::Fsync);
+    fn a_file_that_was_not_switched_may_be_rewritten() {
+        check_row(&[(&[REWRITING], 1, true), (&[], 2, true)]);
+        check_row(&[(&[SET_2], 1, true), (&[SET_2, REWRITING], 2, true)]);
+        check_row(&[(&[SET_2], 1, true), (&[SET_2, SCHEDULED], 2, true)]);
+        check_row(&[(&[FAILED], 1, true), (&[FAILED, REWRITING], 2, true)]);
+        check_row(&[(&[], 1, true), (&[FAILED, SET_2], 2, true)]);
+    }
+
+    #[test]
+    fn a_file_that_was_switched_on_counts_after_its_first_rewrite() {
+        // It was seen off.
+        check_row(&[
+            (&[("aof_enabled", "0"), SET_2], 1, false),
+            (&[SET_2, SCHEDULED], 2, false),
+            (&[SET_2, REWRITING], 3, false),
+            (&[SET_2, SCHEDULED, FAILED], 4, false),
+            (&[SET_2, REWRITING, FAILED], 5, false),
+            (&[SET_2], 6, true),
+            (&[SET_2, REWRITING], 7, true),
+        ]);
+        // It was not.
+        check_row(&[
+            (&[SET_2], 1, true),
+            (&[SET_4, REWRITING], 2, false),
+            (&[SET_4, REWRITING], 3, false),
+            (&[SET_4, FAILED], 4, false),
+            (&[SET_4], 5, true),
+        ]);
+        // Nobody knows.
+        check_row(&[(&[SET_2, REWRITING], 1, false), (&[SET_2], 2, true)]);
+        check_row(&[(&[("cmdstat_slaveof", "calls=1"), REWRITING], 1, false)]);
+    }
+
+    #[test]
+    fn counters_that_were_reset_tell_nothing() {
+        check_row(&[(&[], 9, true), (&[RESET, REWRITING], 1, false)]);
+        check_row(&[(&[RESET], 9, true), (&[RESET, REWRITING], 1, false)]);
+        check_row(&[(&[RESET], 9, true), (&[RESET, REWRITING], 10, true)]);
+        check_row(&[(&[REWRITING], 0, false)]);
+    }
+
+    #[test]
+    fn another_start_of_the_server_is_not_known_yet() {
+        let another = ("run_id", "b");
+        check_row(&[
+            (&[SET_2], 1, true),
+            (&[SET_2, REWRITING, another], 2, false),
+            (&[SET_2, another], 3, true),
+        ]);
+    }
+
+    #[test]
+    fn an_overtaken_answer_changes_nothing() {
+        let verified = Verified::default();
+        let early = store(&[]);
+        let off = store(&[("aof_enabled", "0")]);
+        let unmet = verified.judge(&off);
+        assert_ne!(unmet, Durability::Fsync);
+        assert!(early.asked < off.asked, "the clock stands");
+        assert_eq!(verified.judge(&early), unmet);
+        assert_eq!(verified.recent(Duration::from_secs(60)), Some(unmet));
+    }
+
+    #[test]
+    fn valkey_calls_its_mode_otherwise() {
+        let valkey = |mode| {
+            let mut store = store(&[("valkey_version", "9.0.0"), ("server_mode", mode)]);
+            store.info.remove("redis_mode");
+            judge(&store)
+        };
+        assert_eq!(valkey("standalone"), Durability::Fsync);
+        assert_ne!(valkey("cluster"), Durability::Fsync);
     }
 
     #[test]
@@ -290,7 +470,7 @@ mod tests {
             ..store(&[])
         };
         for store in [without_config, without_info] {
-            let Durability::Unmet { reason, remedy } = store.durability() else {
+            let Durability::Unmet { reason, remedy } = judge(&store) else {
                 panic!()
             };
             assert_eq!(reason, "NotVerified");

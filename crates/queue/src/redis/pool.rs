@@ -47,10 +47,11 @@ impl Connector {
         }
         let opened = Connection::open(&self.target).await;
         let mut trouble = self.trouble();
-        match &opened {
-            Ok(connection) => {
+        match opened {
+            Ok((connection, store)) => {
                 *trouble = None;
-                self.verified.set(connection.store.durability());
+                self.verified.judge(&store);
+                Ok(connection)
             }
             Err(error) => {
                 let pause = match &*trouble {
@@ -62,9 +63,9 @@ impl Connector {
                     pause,
                     until: Instant::now() + pause,
                 });
+                Err(error)
             }
         }
-        opened
     }
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {

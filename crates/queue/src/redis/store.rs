@@ -51,11 +51,7 @@ impl Redis {
             Some(durability) => durability,
             None => {
                 let deadline = self.commits.deadline();
-                let asked = durability::ask(&mut taken.connection, deadline)
-                    .await?
-                    .durability();
-                verified.set(asked.clone());
-                asked
+                verified.judge(&durability::ask(&mut taken.connection, deadline).await?)
             }
         };
         match durability {

@@ -136,3 +136,68 @@ async fn what_may_not_be_asked_is_not_verified() {
     acl(&["+info"]);
     check_met(&mut worker).await;
 }
+
+/// From now on a rewrite of the append-only file takes longer than any test, as long as there is a key
+/// and nobody ends its process; or it takes no time again.
+fn rewrites_take_long(server: &RedisServer, long: bool) {
+    let microseconds = if long { "600000000" } else { "0" };
+    config_set(server, "rdb-key-save-delay", microseconds);
+}
+
+#[tokio::test]
+async fn switched_on_it_counts_once_its_first_rewrite_has_ended() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    // One that has not seen it off, and one that has seen nothing before.
+    let unaware = open(server.url());
+    let mut other = Caller::register(&unaware).await;
+    for worker in [&mut worker, &mut other] {
+        check_met(worker).await;
+    }
+    rewrites_take_long(&server, true);
+    config_set(&server, "appendonly", "no");
+    check_row(&server, &mut worker, "AofOff").await;
+    config_set(&server, "appendonly", "yes");
+    let stranger = open(server.url());
+    assert_ne!(stranger.durability().await.unwrap(), Durability::Fsync);
+    for worker in [&mut worker, &mut other] {
+        check_row(&server, worker, "AofOff").await;
+    }
+
+    // A first rewrite that fails is repeated.
+    rewrites_take_long(&server, false);
+    server.kill_children();
+    for queue in [&queue, &unaware, &stranger] {
+        until_durable(queue, true).await;
+    }
+    for worker in [&mut worker, &mut other] {
+        check_met(worker).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_counts_may_be_rewritten() {
+    let mut server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    rewrites_take_long(&server, true);
+    check_met(&mut worker).await;
+    let rewrite = |server: &RedisServer| {
+        redis::cmd("BGREWRITEAOF")
+            .exec(&mut server.client())
+            .unwrap();
+    };
+    rewrite(&server);
+    check_met(&mut worker).await;
+    check_met(&mut worker).await;
+
+    // Who comes now cannot know, unless nothing was ever switched.
+    let stranger = open(server.url());
+    assert_ne!(stranger.durability().await.unwrap(), Durability::Fsync);
+    server.kill_children();
+    server.restart_with(&[("rdb-key-save-delay", "600000000")]);
+    rewrite(&server);
+    let stranger = open(server.url());
+    assert_eq!(stranger.durability().await.unwrap(), Durability::Fsync);
+}

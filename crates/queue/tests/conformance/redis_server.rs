@@ -104,6 +104,27 @@ impl RedisServer {
         self.start_again();
     }
 
+    /// As [`Self::restart`], with more options.
+    pub(crate) fn restart_with(&mut self, options: &[(&str, &str)]) {
+        let options = options
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        self.launch.options.extend(options);
+        self.restart();
+    }
+
+    /// Ends what writes its files in the background.
+    pub(crate) fn kill_children(&self) {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
+                // It may have ended by itself.
+                let _ = kill_process(child, Signal::KILL);
+            }
+        }
+    }
+
     /// It answers nothing until [`Self::resume`].
     pub(crate) fn pause(&self) {
         kill_process(self.pid(), Signal::STOP).expect("a running redis-server");
@@ -120,6 +141,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
+        self.kill_children();
         end(&mut self.child);
     }
 }
