@@ -26,6 +26,10 @@ pub struct Status {
     /// Digests of the shards in force.
     #[serde(default)]
     pub attachments: BTreeMap<String, Digest>,
+    /// Digest of the certificate file in force at each listener with TLS, by the listener's name;
+    /// `None` from a relay that is too old to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<BTreeMap<String, Digest>>,
     pub durability: Durability,
     pub redis: Reachability,
     /// `None` while the queue does not answer.

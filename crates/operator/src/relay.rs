@@ -18,7 +18,7 @@ pub(crate) use self::build::BuildError;
 use self::build::Input;
 use self::dereference::{dereference, label};
 use self::material::{Passwords, material};
-use self::observe::{Bumps, observe};
+use self::observe::{Bumps, Expected, observe};
 use self::status::{AppliedRelay, Progress, status};
 use self::validate::{Identity, validate};
 use self::view::view;
@@ -166,10 +166,11 @@ async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, Reconc
         .list::<Pod>(&identity.namespace, &label(&identity))
         .await?;
     let observation = observe(&pods, &identity.name, &client).await;
-    for (pod, value) in memory
-        .bumps
-        .due(&observation, &built.manifest, Instant::now())
-    {
+    let expected = Expected {
+        manifest: &built.manifest,
+        certificates: &material.certificates,
+    };
+    for (pod, value) in memory.bumps.due(&observation, expected, Instant::now()) {
         // The pod may be gone by now; the next round looks again.
         if let Err(error) = context
             .cluster
@@ -198,9 +199,9 @@ async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, Reconc
         let view = view(applied, &attached, &memory.passwords);
         show(&context, &identity, view, &refs);
     }
-    let settled = observation.is_settled(&built.manifest)
+    let settled = observation.is_settled(expected)
         && observation.staying().count() == usize::try_from(valid.replicas).unwrap_or(0);
-    let waiting_for = (!settled).then(|| observation.fingerprint(&built.manifest));
+    let waiting_for = (!settled).then(|| observation.fingerprint(expected));
     Ok(Action::requeue(jittered(
         memory.next_look(waiting_for, Instant::now()),
     )))

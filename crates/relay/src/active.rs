@@ -3,12 +3,12 @@
 //! It is replaced as a whole and never changed, so whoever holds one sees things that belong
 //! together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::listener::{Listener, Mechanism, Role, TlsMode};
-use config::{Loaded, Manifest, Network};
+use config::{Digest, Loaded, Manifest, Network};
 use rustls::ServerConfig;
 use smtp::server::{Authentication, StartTls};
 
@@ -96,6 +96,14 @@ impl Active {
         self.listeners.get(name)
     }
 
+    /// Digests of the certificate files in force, by listener.
+    pub(crate) fn certificates(&self) -> BTreeMap<String, Digest> {
+        let listeners = self.listeners.iter();
+        listeners
+            .filter_map(|(name, policy)| Some((name.clone(), policy.certificate.clone()?)))
+            .collect()
+    }
+
     /// Whether mail of `tenant` may have a reverse-path in `domain`.
     pub(crate) fn tenant_may_send_as(&self, tenant: &str, domain: &str) -> bool {
         let tenants = &self.loaded.config.tenants;
@@ -114,6 +122,8 @@ pub(crate) struct ListenerPolicy {
     pub(crate) implicit_tls: bool,
     pub(crate) role: Role,
     pub(crate) offers_authentication: bool,
+    /// Digest of the file that its certificate was read from.
+    certificate: Option<Digest>,
     requires_authentication: bool,
     allowed_networks: Vec<Network>,
 }
@@ -125,12 +135,13 @@ impl ListenerPolicy {
         listener: &Listener,
         resumption: &Resumption,
     ) -> Result<Self, TlsError> {
-        let tls = match &listener.tls {
+        let (tls, certificate) = match &listener.tls {
             Some(tls) => {
                 let pair = KeyPair::read(&tls.certificate_file, &tls.key_file)?;
-                Some(pair.into_server(resumption)?)
+                let digest = pair.digest.clone();
+                (Some(pair.into_server(resumption)?), Some(digest))
             }
-            None => None,
+            None => (None, None),
         };
         let implicit_tls = listener
             .tls
@@ -155,6 +166,7 @@ impl ListenerPolicy {
             implicit_tls,
             role: listener.role,
             offers_authentication,
+            certificate,
             requires_authentication: listener.auth.required,
             allowed_networks: listener.allowed_networks.clone(),
         })

@@ -1,9 +1,10 @@
 //! Server sides of TLS, made from PEM.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
+use config::Digest;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
@@ -30,16 +31,18 @@ impl Resumption {
 /// A certificate chain and its key, as read from their files.
 #[derive(Debug)]
 pub(crate) struct KeyPair {
+    /// Of the file that holds the chain.
+    pub(crate) digest: Digest,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
 impl KeyPair {
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let chain = read_certificates(certificate)?;
+        let (digest, chain) = read_certificates(certificate)?;
         let key = PrivateKeyDer::from_pem_file(key)
             .map_err(|source| TlsError::new(key, source, "a private key"))?;
-        Ok(Self { chain, key })
+        Ok(Self { digest, chain, key })
     }
 
     /// For listeners of mail: whoever comes may shake hands.
@@ -59,7 +62,7 @@ impl KeyPair {
     /// For the status listener: only who holds a certificate of `authority`.
     pub(crate) fn into_mutual(self, authority: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in read_certificates(authority)? {
+        for certificate in read_certificates(authority)?.1 {
             roots.add(certificate)?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(
@@ -108,13 +111,17 @@ impl TlsError {
     }
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    let chain = read().map_err(|source| TlsError::new(path, source, "certificate"))?;
+/// The certificates in a file, and the digest of the octets they were read from.
+fn read_certificates(path: &Path) -> Result<(Digest, Vec<CertificateDer<'static>>), TlsError> {
+    let error = |source| TlsError::new(path, source, "certificate");
+    let octets = fs::read(path).map_err(|source| error(pem::Error::Io(source)))?;
+    let chain = CertificateDer::pem_slice_iter(&octets)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(error)?;
     if chain.is_empty() {
-        return Err(TlsError::new(path, pem::Error::NoItemsFound, "certificate"));
+        return Err(error(pem::Error::NoItemsFound));
     }
-    Ok(chain)
+    Ok((Digest::of(&octets), chain))
 }
 
 type Builder = rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>;

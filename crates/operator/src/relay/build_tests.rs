@@ -48,6 +48,7 @@ fn material() -> Material {
         }),
         verifiers: BTreeMap::from([("c".to_owned(), verifier)]),
         queue_address: "0123456789abcdef".to_owned(),
+        certificates: BTreeMap::new(),
     }
 }
 

@@ -90,6 +90,7 @@ pub(crate) fn report(pod: &str, manifest: &Manifest) -> Status {
         config_hash: Some(manifest.config_hash.clone()),
         config_rejected: None,
         attachments: manifest.shards.clone(),
+        certificates: None,
         durability: Durability::Fsync,
         redis: Reachability {
             reachable: true,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_lc_rs::hmac;
 use config::attachments::{Attachments, shard_file, shard_name};
-use config::{SHARDS, ScramVerifier, Secret as Password};
+use config::{Digest, SHARDS, ScramVerifier, Secret as Password};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -27,6 +27,8 @@ pub(crate) struct Material {
     pub(crate) verifiers: BTreeMap<String, ScramVerifier>,
     /// Changes when the queue's address does, and does not give it away.
     pub(crate) queue_address: String,
+    /// Of the certificate that each listener is to serve, by the listener's name.
+    pub(crate) certificates: BTreeMap<String, Digest>,
 }
 
 pub(crate) struct StatusMaterial {
@@ -83,6 +85,7 @@ pub(crate) fn material(
     let key = hmac::Key::new(hmac::HMAC_SHA256, status.authority.key.as_bytes());
     let tag = hmac::sign(&key, url.unwrap_or_default());
     Ok(Material {
+        certificates: certificates(relay, refs, listeners.as_ref()),
         queue_address: tag.as_ref()[..8]
             .iter()
             .map(|octet| format!("{octet:02x}"))
@@ -91,6 +94,21 @@ pub(crate) fn material(
         status,
         listeners,
     })
+}
+
+fn certificates(
+    relay: &ValidRelay,
+    refs: &Refs,
+    self_issued: Option<&ListenerMaterial>,
+) -> BTreeMap<String, Digest> {
+    let served = relay.listeners.iter().filter_map(|listener| {
+        let certificate = match &listener.certificate {
+            Certificate::SelfIssued => self_issued?.server.certificate.as_bytes(),
+            Certificate::Secret(name) => value(refs.certificates.get(name)?.as_ref()?, "tls.crt")?,
+        };
+        Some((listener.name.clone(), Digest::of(certificate)))
+    });
+    served.collect()
 }
 
 /// The names applications may connect to, the usual one first.

@@ -102,6 +102,19 @@ fn what_is_stored_is_kept_and_renewed_in_time() {
 }
 
 #[test]
+fn each_listener_is_to_serve_what_its_secret_holds() {
+    let material = make(&fixtures::refs(), &mut Passwords::default(), now());
+    let issued = &material.listeners.as_ref().unwrap().server.certificate;
+    let expected = [
+        ("smtp", issued.as_str()),
+        ("smtps", "certificate"),
+        ("submission", issued),
+    ]
+    .map(|(listener, pem)| (listener.to_owned(), config::Digest::of(pem.as_bytes())));
+    assert_eq!(material.certificates, expected.into());
+}
+
+#[test]
 fn the_queue_address_tells_a_change_and_nothing_else() {
     let first = make(&fixtures::refs(), &mut Passwords::default(), now());
     let mut refs = Refs {

@@ -1,6 +1,6 @@
 //! What a relay's pods are and report, and which of them the kubelet must look at again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,6 +13,14 @@ use tokio::time::Instant;
 
 use crate::apply::controller;
 use crate::status_client::StatusClient;
+
+/// What every pod of a relay should serve.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub(crate) manifest: &'a Manifest,
+    /// Digests of certificates, by listener.
+    pub(crate) certificates: &'a BTreeMap<String, Digest>,
+}
 
 /// All pods of a relay at one moment.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -48,12 +56,18 @@ impl Observed {
             .is_some_and(|r| r.attachments.get(shard) == manifest.shards.get(shard))
     }
 
-    fn serves_all(&self, manifest: &Manifest) -> bool {
-        self.serves_config(manifest)
-            && self
-                .report
-                .as_ref()
-                .is_some_and(|r| r.attachments == manifest.shards)
+    fn serves_all(&self, expected: Expected<'_>) -> bool {
+        let Some(report) = &self.report else {
+            return false;
+        };
+        // A listener that is new to the pod comes with another pod, and an older relay does not say.
+        let certificates = report.certificates.as_ref().is_none_or(|served| {
+            let mut known = expected.certificates.iter();
+            known.all(|(name, digest)| served.get(name).is_none_or(|served| served == digest))
+        });
+        self.serves_config(expected.manifest)
+            && report.attachments == expected.manifest.shards
+            && certificates
     }
 }
 
@@ -69,23 +83,23 @@ impl Observation {
     }
 
     /// Changes whenever something moves.
-    pub(crate) fn fingerprint(&self, manifest: &Manifest) -> String {
+    pub(crate) fn fingerprint(&self, expected: Expected<'_>) -> String {
         let pods = self.pods.iter().map(|pod| {
             let state = (
                 pod.ready,
                 pod.terminating,
-                pod.serves_all(manifest),
+                pod.serves_all(expected),
                 &pod.trouble,
             );
             format!("{}{state:?}", pod.uid)
         });
-        pods.chain([digest(manifest).to_string()]).collect()
+        pods.chain([digest(expected).to_string()]).collect()
     }
 
     /// Whether there is nothing left to wait for.
-    pub(crate) fn is_settled(&self, manifest: &Manifest) -> bool {
+    pub(crate) fn is_settled(&self, expected: Expected<'_>) -> bool {
         self.staying()
-            .all(|pod| pod.ready && pod.serves_all(manifest))
+            .all(|pod| pod.ready && pod.serves_all(expected))
     }
 }
 
@@ -194,16 +208,16 @@ impl Bumps {
     pub(crate) fn due(
         &mut self,
         observation: &Observation,
-        manifest: &Manifest,
+        expected: Expected<'_>,
         now: Instant,
     ) -> Vec<(String, String)> {
-        let wanted = digest(manifest);
+        let wanted = digest(expected);
         self.0
             .retain(|uid, _| observation.pods.iter().any(|pod| pod.uid == *uid));
         let mut due = Vec::new();
         for pod in observation.staying().filter(|pod| pod.address.is_some()) {
             // A pod that does not answer is bumped as well: it may be waiting for its configuration.
-            if pod.serves_all(manifest) {
+            if pod.serves_all(expected) {
                 self.0.remove(&pod.uid);
                 continue;
             }
@@ -237,16 +251,18 @@ impl Bumps {
 const FIRST: Duration = Duration::from_millis(1500);
 const LONGEST: Duration = Duration::from_secs(60);
 
-fn digest(manifest: &Manifest) -> Digest {
+fn digest(expected: Expected<'_>) -> Digest {
+    let all = (expected.manifest, expected.certificates);
     Digest::of(
-        serde_json::to_string(manifest)
-            .expect("a manifest is JSON")
+        serde_json::to_string(&all)
+            .expect("digests by name are JSON")
             .as_bytes(),
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use config::{Digest, Manifest};
@@ -254,7 +270,7 @@ mod tests {
     use serde_json::json;
     use tokio::time::Instant;
 
-    use super::{Bumps, Observation, Observed, is_ours, look};
+    use super::{Bumps, Expected, Observation, Observed, is_ours, look};
     use crate::relay::fixtures::{pod, report};
 
     fn manifest(shard: Option<&str>) -> Manifest {
@@ -264,6 +280,14 @@ mod tests {
                 .map(|s| ("03".to_owned(), Digest::of(s.as_bytes())))
                 .into_iter()
                 .collect(),
+        }
+    }
+
+    fn expected(manifest: &Manifest) -> Expected<'_> {
+        static NONE: BTreeMap<String, Digest> = BTreeMap::new();
+        Expected {
+            manifest,
+            certificates: &NONE,
         }
     }
 
@@ -283,7 +307,9 @@ mod tests {
         let start = Instant::now();
         let mut at = Vec::new();
         for ms in (0..20_000).step_by(100) {
-            for (pod, value) in bumps.due(&behind, &new, start + Duration::from_millis(ms)) {
+            for (pod, value) in
+                bumps.due(&behind, expected(&new), start + Duration::from_millis(ms))
+            {
                 assert_eq!(pod, "a");
                 assert!(value.ends_with(&format!("-{}", at.len())));
                 at.push(ms);
@@ -293,9 +319,36 @@ mod tests {
         let served = Observation {
             pods: vec![serving("a", &new)],
         };
-        assert!(bumps.due(&served, &new, start).is_empty());
+        assert!(bumps.due(&served, expected(&new), start).is_empty());
         // Another change starts again at once.
-        assert_eq!(bumps.due(&served, &old, start).len(), 1);
+        assert_eq!(bumps.due(&served, expected(&old), start).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_with_an_old_certificate_is_bumped() {
+        let manifest = manifest(None);
+        let certificates = BTreeMap::from(
+            [("smtps", "new"), ("added", "any")]
+                .map(|(listener, pem)| (listener.to_owned(), Digest::of(pem.as_bytes()))),
+        );
+        let expected = Expected {
+            manifest: &manifest,
+            certificates: &certificates,
+        };
+        let check = |served: Option<&str>, settled: bool| {
+            let mut pod = serving("a", &manifest);
+            let report = pod.report.as_mut().unwrap();
+            report.certificates = served
+                .map(|pem| BTreeMap::from([("smtps".to_owned(), Digest::of(pem.as_bytes()))]));
+            let observation = Observation { pods: vec![pod] };
+            assert_eq!(observation.is_settled(expected), settled, "{served:?}");
+            let bumped = Bumps::default().due(&observation, expected, Instant::now());
+            assert_eq!(bumped.is_empty(), settled, "{served:?}");
+        };
+        check(Some("old"), false);
+        check(Some("new"), true);
+        // A relay of an older version does not say, and must not be bumped for ever.
+        check(None, true);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         config_hash: Some(active.reported.config_hash.clone()),
         config_rejected: admin.rejection.borrow().clone(),
         attachments: active.reported.shards.clone(),
+        certificates: Some(active.certificates()),
         durability: durability(&queue.durability),
         redis: Reachability {
             reachable: queue.reachable,

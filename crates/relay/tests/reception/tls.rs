@@ -45,6 +45,9 @@ async fn a_new_certificate_counts_for_new_handshakes() {
     tokio::time::timeout(PATIENCE, seen)
         .await
         .expect("the certificate is renewed");
+    let file = std::fs::read(world.files.path("tls.crt")).unwrap();
+    let reported = crate::admin::status(&world).await.certificates.unwrap();
+    assert_eq!(reported["implicit"], config::Digest::of(&file));
     assert!(
         old.submit().await.starts_with("250 2.0.0 "),
         "open sessions go on"
