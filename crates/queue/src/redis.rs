@@ -35,12 +35,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use redis::{RedisWrite as _, Value};
 
 use self::connection::ConnectError;
 use self::fields::Fields;
 use self::pool::{Connector, Pool};
-use self::resp::{Command, Reply};
+use self::reply::unexpected;
 use self::script::Script;
+use self::store::push_call;
 use crate::durability::Durability;
 use crate::id::{Call, Handle, MessageId, WorkerId};
 use crate::operation::{
@@ -49,18 +51,17 @@ use crate::operation::{
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
 
-mod address;
 mod connection;
 mod durability;
 mod fields;
 mod next;
 mod pool;
-mod resp;
+mod reply;
 mod script;
 mod settings;
 mod store;
+mod wire;
 
-pub use self::address::AddressError;
 pub use self::settings::{OpenError, Settings};
 
 /// The delivery queue in a Redis. Connections are made when they are needed, so it can be opened
@@ -97,24 +98,22 @@ impl Redis {
 #[async_trait]
 impl Queue for Redis {
     async fn register(&self, worker: WorkerId) -> Result<(), QueueError> {
-        let mut arguments = Command::default();
-        arguments
-            .written(worker)
-            .written(self.timing.lease.as_millis());
-        match self.heartbeat.run(Script::Register, arguments).await? {
-            Reply::Integer(1) => Ok(()),
-            Reply::Integer(0) => Err(QueueError::Conflict(format!("worker id {worker} is known"))),
+        let mut call = self.heartbeat.call(Script::Register);
+        call.write_arg_fmt(worker);
+        call.write_arg_fmt(self.timing.lease.as_millis());
+        match self.heartbeat.run(call).await? {
+            Value::Int(1) => Ok(()),
+            Value::Int(0) => Err(QueueError::Conflict(format!("worker id {worker} is known"))),
             other => Err(unexpected("register", &other)),
         }
     }
 
     async fn beat(&self, worker: WorkerId) -> Result<Beat, QueueError> {
-        let mut arguments = Command::default();
-        arguments
-            .written(worker)
-            .written(self.timing.lease.as_millis());
-        arguments.written(self.timing.beat.as_millis());
-        let mut fields = Fields::of(self.heartbeat.run(Script::Beat, arguments).await?, "beat")?;
+        let mut call = self.heartbeat.call(Script::Beat);
+        call.write_arg_fmt(worker);
+        call.write_arg_fmt(self.timing.lease.as_millis());
+        call.write_arg_fmt(self.timing.beat.as_millis());
+        let mut fields = Fields::of(self.heartbeat.run(call).await?, "beat")?;
         if fields.integer()? == 0 {
             return Ok(Beat::Reaped);
         }
@@ -139,43 +138,41 @@ impl Queue for Redis {
         message: MessageId,
         handles: &[Handle],
     ) -> Result<Aborted, QueueError> {
-        let mut arguments = arguments_of(call);
-        arguments.written(message);
+        let mut command = self.dispatch.call(Script::Abort);
+        push_call(&mut command, call);
+        command.write_arg_fmt(message);
         for handle in handles {
-            arguments.written(handle);
+            command.write_arg_fmt(handle);
         }
-        match self.dispatch.run(Script::Abort, arguments).await? {
-            Reply::Integer(1) => Ok(Aborted::Gone),
-            Reply::Integer(0) => Ok(Aborted::Held),
+        match self.dispatch.run(command).await? {
+            Value::Int(1) => Ok(Aborted::Gone),
+            Value::Int(0) => Ok(Aborted::Held),
             other => Err(unexpected("abort", &other)),
         }
     }
 
     async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
-        let arguments = next::arguments_of(next, &self.timing)?;
-        next::reply_of(next.call, self.dispatch.run(Script::Next, arguments).await?)
+        let call = next::complete(self.dispatch.call(Script::Next), next, &self.timing)?;
+        next::reply_of(next.call, self.dispatch.run(call).await?)
     }
 
     async fn resolve(&self, call: Call) -> Result<Resolved, QueueError> {
-        let reply = self
-            .dispatch
-            .run(Script::Resolve, arguments_of(call))
-            .await?;
-        next::resolution_of(call, reply)
+        let mut command = self.dispatch.call(Script::Resolve);
+        push_call(&mut command, call);
+        next::resolution_of(call, self.dispatch.run(command).await?)
     }
 
     async fn begin(&self, worker: WorkerId, handles: &[Handle]) -> Result<Vec<Begun>, QueueError> {
         if handles.is_empty() {
             return Ok(Vec::new());
         }
-        let mut arguments = Command::default();
-        arguments
-            .written(worker)
-            .written(self.timing.begun.as_millis());
+        let mut call = self.dispatch.call(Script::Begin);
+        call.write_arg_fmt(worker);
+        call.write_arg_fmt(self.timing.begun.as_millis());
         for handle in handles {
-            arguments.written(handle);
+            call.write_arg_fmt(handle);
         }
-        let mut fields = Fields::of(self.dispatch.run(Script::Begin, arguments).await?, "begin")?;
+        let mut fields = Fields::of(self.dispatch.run(call).await?, "begin")?;
         handles
             .iter()
             .map(|_| match fields.integer()? {
@@ -186,19 +183,19 @@ impl Queue for Redis {
     }
 
     async fn check(&self, worker: WorkerId, handle: &Handle) -> Result<bool, QueueError> {
-        let mut arguments = Command::default();
-        arguments.written(worker).written(handle);
-        match self.dispatch.run(Script::Check, arguments).await? {
-            Reply::Integer(held) => Ok(held == 1),
+        let mut call = self.dispatch.call(Script::Check);
+        call.write_arg_fmt(worker);
+        call.write_arg_fmt(handle);
+        match self.dispatch.run(call).await? {
+            Value::Int(held) => Ok(held == 1),
             other => Err(unexpected("check", &other)),
         }
     }
 
     async fn expiring(&self, max: u16) -> Result<Expiring, QueueError> {
-        let mut arguments = Command::default();
-        arguments.written(max);
-        let reply = self.dispatch.run(Script::Expiring, arguments).await?;
-        let mut fields = Fields::of(reply, "expiring")?;
+        let mut call = self.dispatch.call(Script::Expiring);
+        call.arg(max);
+        let mut fields = Fields::of(self.dispatch.run(call).await?, "expiring")?;
         let mut messages = Vec::new();
         while !fields.is_empty() {
             messages.push(fields.parsed()?);
@@ -214,15 +211,13 @@ impl Queue for Redis {
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
-        let mut arguments = Command::default();
-        arguments
-            .written(limits.generation)
-            .written(limits.concurrency_default);
+        let mut call = self.dispatch.call(Script::SetLimits);
+        call.arg(limits.generation).arg(limits.concurrency_default);
         for (site, concurrency) in &limits.concurrency {
-            arguments.arg(site).written(concurrency);
+            call.arg(site).arg(concurrency);
         }
-        match self.dispatch.run(Script::SetLimits, arguments).await? {
-            Reply::Integer(_) => Ok(()),
+        match self.dispatch.run(call).await? {
+            Value::Int(_) => Ok(()),
             other => Err(unexpected("set_limits", &other)),
         }
     }
@@ -232,10 +227,9 @@ impl Queue for Redis {
         let mut counts = Counts::default();
         let mut cursor = 0;
         loop {
-            let mut arguments = Command::default();
-            arguments.written(cursor);
-            let reply = self.reads.run(Script::Counts, arguments).await?;
-            let mut fields = Fields::of(reply, "counts")?;
+            let mut call = self.reads.call(Script::Counts);
+            call.arg(cursor);
+            let mut fields = Fields::of(self.reads.run(call).await?, "counts")?;
             cursor = fields.count()?;
             counts.ready += fields.count()? as u64;
             counts.deferred += fields.count()? as u64;
@@ -263,17 +257,4 @@ impl Queue for Redis {
         taken.put_back();
         Ok(self.connector.verified.judge(&store))
     }
-}
-
-fn arguments_of(call: Call) -> Command {
-    let mut arguments = Command::default();
-    arguments
-        .written(call.worker)
-        .written(call.lane)
-        .written(call.n);
-    arguments
-}
-
-fn unexpected(script: &str, reply: &Reply) -> QueueError {
-    QueueError::Protocol(format!("{script} answered {reply:?}"))
 }

@@ -1,23 +1,27 @@
 //! One connection: set up, asked and answered strictly in turn.
 
-use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
+    RedisError, Value,
+};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::address::Address;
 use super::durability::{self, Store};
-use super::resp::{Command, Reply, Request, take_reply};
+use super::reply::{refusal_text, text_of};
 use super::script::{ATTACH, Script};
+use super::settings::OpenError;
+use super::wire::{Stream, Wire, Written};
 use crate::queue::QueueError;
 
 /// What a connection needs to come about.
@@ -31,15 +35,21 @@ pub(super) struct Target {
     pub(super) connect_timeout: Duration,
 }
 
-pub(super) struct Connection {
-    stream: Box<dyn Stream>,
-    input: BytesMut,
-    /// Digests of [`Script::ALL`].
-    scripts: Vec<Bytes>,
+/// Where a Redis is and as whom to speak to it.
+pub(super) struct Address {
+    host: String,
+    port: u16,
+    pub(super) tls: bool,
+    login: redis::RedisConnectionInfo,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+pub(super) struct Connection {
+    requests: MultiplexedConnection,
+    /// Writes the requests and reads the replies; runs only while somebody waits for one.
+    /// `None` once the connection is over.
+    driver: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    written: Arc<Written>,
+}
 
 /// Why there is no connection.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -94,18 +104,12 @@ impl Connection {
     /// Together with what the server says of itself.
     pub(super) async fn open(target: &Target) -> Result<(Self, Store), ConnectError> {
         let deadline = Instant::now() + target.connect_timeout;
-        let unreachable = |error: &dyn fmt::Display| {
-            ConnectError::Unreachable(format!("{}: {error}", target.address))
-        };
-        let stream = match timeout_at(deadline, connect(target)).await {
-            Ok(Ok(stream)) => stream,
+        let (host, port) = (&target.address.host, target.address.port);
+        let unreachable = |text: &str| ConnectError::Unreachable(format!("{host}:{port}: {text}"));
+        let mut connection = match timeout_at(deadline, connect(target)).await {
+            Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(unreachable(&error)),
-            Err(_) => return Err(unreachable(&"connecting took too long")),
-        };
-        let mut connection = Self {
-            stream,
-            input: BytesMut::new(),
-            scripts: Vec::new(),
+            Err(_) => return Err(unreachable("connecting took too long")),
         };
         let store = connection
             .set_up(target, deadline)
@@ -120,64 +124,70 @@ impl Connection {
     /// Sends all commands, then reads all replies.
     pub(super) async fn exchange(
         &mut self,
-        mut request: Request,
+        request: &Pipeline,
         deadline: Instant,
-    ) -> Result<Vec<Reply>, ExchangeError> {
-        let count = request.commands();
-        let outcome = timeout_at(deadline, async {
-            self.stream.write_all_buf(&mut request).await?;
-            self.stream.flush().await?;
-            self.read_replies(count).await
-        })
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
-        outcome.map_err(|error| {
-            if request.has_remaining() {
-                ExchangeError::NotSent(error.to_string())
-            } else {
-                ExchangeError::Unanswered(error.to_string())
-            }
-        })
+    ) -> Result<Vec<Value>, ExchangeError> {
+        let before = self.written.octets();
+        let exchanged = timeout_at(deadline, self.drive(request)).await;
+        let error = match exchanged {
+            Ok(Ok(replies)) => return Ok(replies),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        // Nothing is written any more: what has left by now is all that ever does.
+        self.driver = None;
+        if self.written.octets() - before < octets_at_least(request) {
+            Err(ExchangeError::NotSent(error))
+        } else {
+            Err(ExchangeError::Unanswered(error))
+        }
     }
 
-    pub(super) fn digest_of(&self, script: Script) -> &Bytes {
-        &self.scripts[script as usize]
+    async fn drive(&mut self, request: &Pipeline) -> Result<Vec<Value>, RedisError> {
+        let mut replies = pin!(
+            self.requests
+                .send_packed_commands(request, 0, request.len())
+        );
+        let driver = &mut self.driver;
+        poll_fn(|context| {
+            // Handed over to the driver, driven, and only then looked at.
+            if let Poll::Ready(replies) = replies.as_mut().poll(context) {
+                return Poll::Ready(replies);
+            }
+            if let Some(running) = driver
+                && running.as_mut().poll(context).is_ready()
+            {
+                *driver = None;
+            }
+            replies.as_mut().poll(context)
+        })
+        .await
     }
 
     /// After the server has forgotten them.
     pub(super) async fn load_scripts(&mut self, deadline: Instant) -> Result<(), ExchangeError> {
-        let mut request = Request::default();
+        let mut request = Pipeline::with_capacity(Script::ALL.len());
         for script in Script::ALL {
-            let mut command = Command::new("SCRIPT");
-            command.arg("LOAD").arg(script.text());
-            request.push(command);
+            request.cmd("SCRIPT").arg("LOAD").arg(script.text());
         }
-        let mut digests = Vec::with_capacity(Script::ALL.len());
-        for reply in self.exchange(request, deadline).await? {
-            match reply {
-                Reply::Bulk(digest) => digests.push(digest),
+        for reply in self.exchange(&request, deadline).await? {
+            if let Value::ServerError(error) = reply {
                 // Nothing but a script's text was sent.
-                other => return Err(ExchangeError::NotSent(format!("SCRIPT LOAD: {other:?}"))),
+                return Err(ExchangeError::NotSent(refusal_text(&error)));
             }
         }
-        self.scripts = digests;
         Ok(())
     }
 
-    /// False when the server has closed it, or sent what nobody asked for, while it was idle.
+    /// False when the server has closed it while it was idle.
     pub(super) async fn is_idle(&mut self) -> bool {
-        let mut octet = [0];
-        let mut buffer = ReadBuf::new(&mut octet);
-        std::future::poll_fn(|context| {
-            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-            Poll::Ready(read.is_pending())
-        })
-        .await
-            && self.input.is_empty()
+        let Some(driver) = &mut self.driver else {
+            return false;
+        };
+        poll_fn(|context| Poll::Ready(driver.as_mut().poll(context).is_pending())).await
     }
 
     async fn set_up(&mut self, target: &Target, deadline: Instant) -> Result<Store, ConnectError> {
-        self.authenticate(&target.address, deadline).await?;
         let store = durability::ask(self, deadline).await?;
         if let Some(reason) = store.unsupported() {
             return Err(ConnectError::Unsupported(reason));
@@ -187,53 +197,29 @@ impl Connection {
         Ok(store)
     }
 
-    async fn authenticate(
-        &mut self,
-        address: &Address,
-        deadline: Instant,
-    ) -> Result<(), ConnectError> {
-        let mut request = Request::default();
-        if let Some(password) = &address.password {
-            let mut command = Command::new("AUTH");
-            if let Some(username) = &address.username {
-                command.arg(username);
-            }
-            command.arg(password);
-            request.push(command);
-        }
-        if address.database != 0 {
-            let mut command = Command::new("SELECT");
-            command.written(address.database);
-            request.push(command);
-        }
-        for reply in self.exchange(request, deadline).await? {
-            if let Reply::Error(text) = reply {
-                return Err(ConnectError::Unreachable(text));
-            }
-        }
-        Ok(())
-    }
-
     /// A re-created relay finds its mail; another one does not take it.
     async fn attach(&mut self, target: &Target, deadline: Instant) -> Result<(), ConnectError> {
-        let mut command = Command::new("EVAL");
-        command.arg(ATTACH.as_str()).arg("1").arg(&target.prefix);
-        command.written(SCHEMA).arg(&target.owner);
-        let replies = self.exchange(Request::of(command), deadline).await?;
-        let fields = match replies.into_iter().next() {
-            Some(Reply::Array(fields)) => fields,
-            Some(Reply::Error(text)) => return Err(ConnectError::Unreachable(text)),
+        let mut request = Pipeline::new();
+        request
+            .cmd("EVAL")
+            .arg(ATTACH.as_str())
+            .arg(1)
+            .arg(&target.prefix)
+            .arg(SCHEMA)
+            .arg(&target.owner);
+        let fields = match self.exchange(&request, deadline).await?.pop() {
+            Some(Value::Array(fields)) => fields,
+            Some(Value::ServerError(error)) => {
+                return Err(ConnectError::Unreachable(refusal_text(&error)));
+            }
             other => return Err(ConnectError::Unreachable(format!("EVAL: {other:?}"))),
         };
-        let [Reply::Bulk(schema), Reply::Bulk(owner)] = fields.as_slice() else {
+        let [Some(schema), Some(owner)] = [0, 1].map(|index| fields.get(index).and_then(text_of))
+        else {
             return Err(ConnectError::Conflict(
                 "the queue's schema and owner are unreadable".into(),
             ));
         };
-        let (schema, owner) = (
-            String::from_utf8_lossy(schema),
-            String::from_utf8_lossy(owner),
-        );
         if owner != target.owner {
             return Err(ConnectError::Conflict(format!(
                 "the queue {} belongs to {owner}, not to {}",
@@ -248,31 +234,60 @@ impl Connection {
         }
         Ok(())
     }
+}
 
-    async fn read_replies(&mut self, count: usize) -> io::Result<Vec<Reply>> {
-        let mut replies = Vec::with_capacity(count);
-        while replies.len() < count {
-            let taken = take_reply(&mut self.input)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            match taken {
-                Ok(reply) => replies.push(reply),
-                Err(needed) => {
-                    self.input
-                        .reserve((needed - self.input.len()).max(MIN_READ));
-                    if self.stream.read_buf(&mut self.input).await? == 0 {
-                        return Err(io::Error::new(
-                            io::ErrorKind::UnexpectedEof,
-                            "the connection was closed",
-                        ));
-                    }
-                }
+impl Address {
+    /// `redis://[user[:password]@]host[:port][/database]`, `rediss://` for TLS.
+    pub(super) fn parse(text: &str) -> Result<Self, OpenError> {
+        let text = text.trim();
+        // The category names what is wrong; the details may quote the address, and a password.
+        let refused = |error: RedisError| OpenError::Address(error.category().to_owned());
+        let info: ConnectionInfo = text.into_connection_info().map_err(refused)?;
+        let (host, port, tls) = match info.addr().clone() {
+            ConnectionAddr::Tcp(host, port) => (host, port, false),
+            ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                ..
+            } => (host, port, true),
+            _ => {
+                return Err(OpenError::Address(
+                    "neither TCP nor TLS that verifies its peer".into(),
+                ));
             }
-        }
-        Ok(replies)
+        };
+        let login = info
+            .redis_settings()
+            .clone()
+            .set_protocol(redis::ProtocolVersion::RESP2)
+            .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        Ok(Self {
+            host,
+            port,
+            tls,
+            login,
+        })
     }
 }
 
-async fn connect(target: &Target) -> io::Result<Box<dyn Stream>> {
+async fn connect(target: &Target) -> Result<Connection, String> {
+    let stream = open(target).await.map_err(|error| error.to_string())?;
+    let (wire, written) = Wire::around(stream);
+    // Every exchange has a deadline of its own.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let (requests, driver) =
+        MultiplexedConnection::new_with_config(&target.address.login, wire, config)
+            .await
+            .map_err(|error| error.to_string())?;
+    Ok(Connection {
+        requests,
+        driver: Some(Box::pin(driver)),
+        written,
+    })
+}
+
+async fn open(target: &Target) -> io::Result<Box<dyn Stream>> {
     let address = &target.address;
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
@@ -287,6 +302,114 @@ async fn connect(target: &Target) -> io::Result<Box<dyn Stream>> {
     Ok(Box::new(stream))
 }
 
+/// A lower bound of what a request is when written: its arguments without their framing. Who wrote
+/// less has surely not written the last octet; who wrote as much may have.
+fn octets_at_least(request: &Pipeline) -> u64 {
+    let arguments = request.cmd_iter().flat_map(Cmd::args_iter);
+    arguments
+        .map(|argument| match argument {
+            redis::Arg::Simple(octets) => octets.len() as u64,
+            _ => 0,
+        })
+        .sum()
+}
+
 /// Of the keys and values this program writes.
 const SCHEMA: u32 = 1;
-const MIN_READ: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, u16, bool, i64, Option<String>, Option<String>) {
+        let Address {
+            host,
+            port,
+            tls,
+            login,
+        } = Address::parse(text).unwrap();
+        let (user, password) = (login.username(), login.password());
+        (
+            host,
+            port,
+            tls,
+            login.db(),
+            user.map(str::to_owned),
+            password.map(str::to_owned),
+        )
+    }
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        let some = |text: &str| Some(text.to_owned());
+        let cases = [
+            (
+                "redis://localhost",
+                ("localhost", 6379, false, 0),
+                None,
+                None,
+            ),
+            (
+                "redis://127.0.0.1:7000/\n",
+                ("127.0.0.1", 7000, false, 0),
+                None,
+                None,
+            ),
+            ("redis://[::1]:7000", ("::1", 7000, false, 0), None, None),
+            (
+                "redis://r.mail.svc/3",
+                ("r.mail.svc", 6379, false, 3),
+                None,
+                None,
+            ),
+            (
+                "rediss://:p%40ss%2Fw@host:6380",
+                ("host", 6380, true, 0),
+                None,
+                some("p@ss/w"),
+            ),
+            (
+                "redis://kurier:a%40b@host",
+                ("host", 6379, false, 0),
+                some("kurier"),
+                some("a@b"),
+            ),
+        ];
+        for (text, (host, port, tls, database), user, password) in cases {
+            let expected = (host.to_owned(), port, tls, database, user, password);
+            assert_eq!(parsed(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_showing_it() {
+        for text in [
+            "http://:secret@host",
+            "redis://",
+            "redis://:secret@a b",
+            "redis://:secret@[x]",
+            "redis://:secret@host:70000",
+            "redis://:secret@host/x",
+            "rediss://:secret@host/#insecure",
+            "unix:///secret.sock",
+        ] {
+            let error = Address::parse(text)
+                .err()
+                .unwrap_or_else(|| panic!("{text}"));
+            assert!(
+                !format!("{error} {error:?}").contains("secret"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_is_at_least_as_long_as_its_arguments() {
+        let mut request = Pipeline::new();
+        request.cmd("SET").arg("key").arg(vec![7_u8; 100_000]);
+        request.cmd("PING");
+        let least = octets_at_least(&request);
+        assert_eq!(least, 100_010);
+        assert!(least <= request.get_packed_pipeline().len() as u64);
+    }
+}

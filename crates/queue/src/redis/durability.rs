@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use redis::{Pipeline, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use super::connection::{ConnectError, Connection};
-use super::resp::{Command, Reply, Request};
+use super::reply::{refusal_text, text_of};
 use crate::durability::Durability;
 
 /// What a server says of itself: `INFO`, and the settings it does not tell there.
@@ -66,21 +67,22 @@ pub(super) async fn ask(
     deadline: Instant,
 ) -> Result<Store, ConnectError> {
     let asked = Instant::now();
+    let mut request = Pipeline::with_capacity(1 + SETTINGS.len());
     // One command, so that the state and the counters in it are of one moment.
-    let mut info = Command::new("INFO");
-    info.arg("all");
-    let mut request = Request::of(info);
+    request.cmd("INFO").arg("all");
     for setting in SETTINGS {
-        let mut command = Command::new("CONFIG");
-        command.arg("GET").arg(setting);
-        request.push(command);
+        request.cmd("CONFIG").arg("GET").arg(setting);
     }
-    let mut replies = connection.exchange(request, deadline).await?.into_iter();
+    let mut replies = connection.exchange(&request, deadline).await?.into_iter();
     let info = match replies.next() {
-        Some(Reply::Bulk(text)) => info_of(&String::from_utf8_lossy(&text)),
+        Some(Value::BulkString(text)) => info_of(&String::from_utf8_lossy(&text)),
         // Without INFO nothing is verified, but nothing is wrong with the connection.
-        Some(Reply::Error(text)) if text.starts_with("NOPERM") => HashMap::new(),
-        Some(Reply::Error(text)) => return Err(ConnectError::Unreachable(text)),
+        Some(Value::ServerError(error)) if error.kind() == Some(ServerErrorKind::NoPerm) => {
+            HashMap::new()
+        }
+        Some(Value::ServerError(error)) => {
+            return Err(ConnectError::Unreachable(refusal_text(&error)));
+        }
         other => return Err(ConnectError::Unreachable(format!("INFO: {other:?}"))),
     };
     Ok(Store {
@@ -261,17 +263,9 @@ fn info_of(text: &str) -> HashMap<String, String> {
         .collect()
 }
 
-fn setting_of(reply: Reply) -> Option<(String, String)> {
-    match reply {
-        Reply::Array(pair) => match pair.as_slice() {
-            [Reply::Bulk(name), Reply::Bulk(value)] => Some((
-                String::from_utf8_lossy(name).into_owned(),
-                String::from_utf8_lossy(value).into_owned(),
-            )),
-            _ => None,
-        },
-        _ => None,
-    }
+fn setting_of(reply: Value) -> Option<(String, String)> {
+    let pair = reply.as_sequence()?;
+    Some((text_of(pair.first()?)?, text_of(pair.get(1)?)?))
 }
 
 /// Asked one by one: a name that a server does not know must not hide the others.

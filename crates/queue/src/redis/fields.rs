@@ -5,24 +5,25 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::Value;
 
-use super::resp::Reply;
+use super::reply::unexpected;
 use crate::queue::QueueError;
 use crate::record::{Resolution, TaskState};
 
 pub(super) struct Fields {
-    items: std::vec::IntoIter<Reply>,
+    items: std::vec::IntoIter<Value>,
     script: &'static str,
 }
 
 impl Fields {
-    pub(super) fn of(reply: Reply, script: &'static str) -> Result<Self, QueueError> {
+    pub(super) fn of(reply: Value, script: &'static str) -> Result<Self, QueueError> {
         match reply {
-            Reply::Array(items) => Ok(Self {
+            Value::Array(items) => Ok(Self {
                 items: items.into_iter(),
                 script,
             }),
-            other => Err(QueueError::Protocol(format!("{script} answered {other:?}"))),
+            other => Err(unexpected(script, &other)),
         }
     }
 
@@ -39,8 +40,8 @@ impl Fields {
 
     pub(super) fn integer(&mut self) -> Result<i64, QueueError> {
         match self.items.next() {
-            Some(Reply::Integer(number)) => Ok(number),
-            Some(Reply::Bulk(text)) => std::str::from_utf8(&text)
+            Some(Value::Int(number)) => Ok(number),
+            Some(Value::BulkString(text)) => std::str::from_utf8(&text)
                 .ok()
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| self.unexpected("a number")),
@@ -61,7 +62,7 @@ impl Fields {
 
     pub(super) fn octets(&mut self) -> Result<Bytes, QueueError> {
         match self.items.next() {
-            Some(Reply::Bulk(octets)) => Ok(octets),
+            Some(Value::BulkString(octets)) => Ok(octets.into()),
             _ => Err(self.unexpected("a string")),
         }
     }

@@ -1,59 +1,54 @@
-//! The call that settles, releases and claims, as arguments, and its reply.
+//! The call that settles, releases and claims, as command, and its reply.
 
 use std::collections::HashSet;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use redis::{Cmd, RedisWrite as _, Value};
+
 use super::fields::Fields;
-use super::resp::{Command, Reply};
-use super::store::push_notification;
+use super::store::{push_call, push_notification};
 use crate::id::{Call, Handle, QueueId, SlotId};
 use crate::operation::{
     Claim, Claimed, Grant, Next, NextReply, Resolved, Rest, Settlement, Taken, Then, Timing,
 };
 use crate::queue::QueueError;
 
-/// Arguments of the script.
-pub(super) fn arguments_of(next: &Next, timing: &Timing) -> Result<Command, QueueError> {
-    let mut arguments = Command::default();
-    let call = &next.call;
-    arguments
-        .written(call.worker)
-        .written(call.lane)
-        .written(call.n);
-    arguments
-        .written(timing.claim.as_millis())
-        .written(timing.safety_wake.as_millis());
+/// Completes the call of the script with its command.
+pub(super) fn complete(mut command: Cmd, next: &Next, timing: &Timing) -> Result<Cmd, QueueError> {
+    push_call(&mut command, next.call);
+    command.write_arg_fmt(timing.claim.as_millis());
+    command.write_arg_fmt(timing.safety_wake.as_millis());
 
     let (delivered, others) = split(&next.settlements);
-    arguments.written(delivered.len());
+    command.arg(delivered.len());
     for (_, settlement) in &delivered {
-        arguments.written(&settlement.handle);
+        command.write_arg_fmt(&settlement.handle);
     }
-    arguments.written(others.len());
+    command.arg(others.len());
     for (_, settlement) in &others {
-        push_settlement(&mut arguments, settlement)?;
+        push_settlement(&mut command, settlement)?;
     }
     let mut positions = String::new();
     for (position, _) in delivered.iter().chain(&others) {
         // Writing to a string cannot fail.
         let _ = write!(positions, "{position} ");
     }
-    arguments.arg(positions);
+    command.arg(positions);
 
-    arguments.written(next.releases.len());
+    command.arg(next.releases.len());
     for slot in &next.releases {
-        arguments.written(slot);
+        command.write_arg_fmt(slot);
     }
     match &next.claim {
-        None => _ = arguments.arg("0"),
-        Some(claim) => push_claim(&mut arguments, claim),
+        None => _ = command.arg(0),
+        Some(claim) => push_claim(&mut command, claim),
     }
-    Ok(arguments)
+    Ok(command)
 }
 
 /// Reply of `next`.
-pub(super) fn reply_of(call: Call, reply: Reply) -> Result<Taken<NextReply>, QueueError> {
+pub(super) fn reply_of(call: Call, reply: Value) -> Result<Taken<NextReply>, QueueError> {
     let mut fields = Fields::of(reply, "next")?;
     match fields.count()? {
         0 => Ok(Taken::Ran(read(&mut fields, call)?)),
@@ -64,7 +59,7 @@ pub(super) fn reply_of(call: Call, reply: Reply) -> Result<Taken<NextReply>, Que
 }
 
 /// Reply of `resolve`, which holds the one of `next` if that ran.
-pub(super) fn resolution_of(call: Call, reply: Reply) -> Result<Resolved, QueueError> {
+pub(super) fn resolution_of(call: Call, reply: Value) -> Result<Resolved, QueueError> {
     let mut fields = Fields::of(reply, "resolve")?;
     match fields.count()? {
         0 => Ok(Resolved::Ran(read(&mut fields, call)?)),
@@ -107,41 +102,42 @@ fn is_delivered_to_all(settlement: &Settlement) -> bool {
             .all(|(index, expected)| *index == expected)
 }
 
-fn push_settlement(arguments: &mut Command, settlement: &Settlement) -> Result<(), QueueError> {
-    arguments.written(&settlement.handle);
+fn push_settlement(command: &mut Cmd, settlement: &Settlement) -> Result<(), QueueError> {
+    command.write_arg_fmt(&settlement.handle);
     for indexes in [&settlement.delivered, &settlement.failed] {
-        arguments.written(indexes.len());
+        command.arg(indexes.len());
         for index in indexes {
-            arguments.written(index);
+            command.arg(index);
         }
     }
-    arguments.written(settlement.recipients);
+    command.arg(settlement.recipients);
     match &settlement.rest {
-        Rest::None => arguments.arg("n").arg("0").arg(""),
+        Rest::None => command.arg("n").arg(0).arg(""),
         Rest::Deferred { due_in, notes } => {
-            arguments.arg("d").written(due_in.as_millis()).arg(notes)
+            command.arg("d").write_arg_fmt(due_in.as_millis());
+            command.arg(&notes[..])
         }
-        Rest::GivenBack => arguments.arg("g").arg("0").arg(""),
+        Rest::GivenBack => command.arg("g").arg(0).arg(""),
     };
     match &settlement.notification {
-        None => _ = arguments.arg("0"),
-        Some(message) => push_notification(arguments, message)?,
+        None => _ = command.arg(0),
+        Some(message) => push_notification(command, message)?,
     }
     Ok(())
 }
 
-fn push_claim(arguments: &mut Command, claim: &Claim) {
-    arguments
-        .arg("1")
-        .written(claim.grants)
-        .written(claim.tasks_per_grant.max(1));
-    arguments.written(claim.withheld.len());
+fn push_claim(command: &mut Cmd, claim: &Claim) {
+    command
+        .arg(1)
+        .arg(claim.grants)
+        .arg(claim.tasks_per_grant.max(1));
+    command.arg(claim.withheld.len());
     for task in &claim.withheld {
-        arguments.written(task);
+        command.write_arg_fmt(task);
     }
-    arguments.written(claim.by_name.len());
+    command.arg(claim.by_name.len());
     for handle in &claim.by_name {
-        arguments.written(handle);
+        command.write_arg_fmt(handle);
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{ConnectError, Connection, Target};
 use super::durability::Verified;
-use super::resp::{Command, Reply, Request};
+use super::reply::{refusal, refusal_text};
 use super::script::Script;
 use crate::queue::QueueError;
 
@@ -99,42 +100,58 @@ impl Pool {
         }
     }
 
-    /// Runs a script; the arguments are those after the key.
-    pub(super) async fn run(
-        &self,
-        script: Script,
-        arguments: Command,
-    ) -> Result<Reply, QueueError> {
+    /// The call of a script, without the arguments after the key.
+    pub(super) fn call(&self, script: Script) -> Cmd {
+        script.call(self.connector.prefix())
+    }
+
+    /// Runs a script by its complete call.
+    pub(super) async fn run(&self, call: Cmd) -> Result<Value, QueueError> {
+        let mut request = Pipeline::with_capacity(1);
+        request.add_command(call);
         let mut taken = self.take().await?;
-        let mut reply = self
-            .run_on(&mut taken.connection, script, arguments.clone())
-            .await?;
-        if matches!(&reply, Reply::Error(text) if text.starts_with("NOSCRIPT")) {
+        let mut replies = taken.connection.exchange(&request, self.deadline()).await?;
+        if let [Value::ServerError(error)] = replies.as_slice()
+            && error.kind() == Some(ServerErrorKind::NoScript)
+        {
             // Nothing has run.
             taken.connection.load_scripts(self.deadline()).await?;
-            reply = self
-                .run_on(&mut taken.connection, script, arguments)
-                .await?;
+            replies = taken.connection.exchange(&request, self.deadline()).await?;
         }
-        taken.put_back_after(&reply);
+        let reply = replies
+            .pop()
+            .ok_or_else(|| QueueError::Protocol("no reply to a script".into()))?;
         match reply {
-            Reply::Error(text) => Err(refusal(text)),
-            reply => Ok(reply),
+            Value::ServerError(error) => {
+                // Not to a server that has stopped being the primary: the next one is looked up anew.
+                if error.kind() != Some(ServerErrorKind::ReadOnly) {
+                    taken.put_back();
+                }
+                Err(refusal(refusal_text(&error)))
+            }
+            reply => {
+                taken.put_back();
+                Ok(reply)
+            }
         }
     }
 
-    /// Sends commands that read, as they are.
-    pub(super) async fn read(&self, request: Request) -> Result<Vec<Reply>, QueueError> {
+    /// Sends a command that reads, as it is.
+    pub(super) async fn read(&self, command: Cmd) -> Result<Value, QueueError> {
+        let mut request = Pipeline::with_capacity(1);
+        request.add_command(command);
         let mut taken = self.take().await?;
-        let replies = taken.connection.exchange(request, self.deadline()).await?;
+        let reply = taken
+            .connection
+            .exchange(&request, self.deadline())
+            .await?
+            .pop();
         taken.put_back();
-        replies
-            .into_iter()
-            .map(|reply| match reply {
-                Reply::Error(text) => Err(refusal(text)),
-                reply => Ok(reply),
-            })
-            .collect()
+        match reply {
+            Some(Value::ServerError(error)) => Err(refusal(refusal_text(&error))),
+            Some(reply) => Ok(reply),
+            None => Err(QueueError::Protocol("no reply to a command".into())),
+        }
     }
 
     /// An idle connection, or a new one.
@@ -170,27 +187,6 @@ impl Pool {
         Instant::now() + self.response_timeout
     }
 
-    async fn run_on(
-        &self,
-        connection: &mut Connection,
-        script: Script,
-        arguments: Command,
-    ) -> Result<Reply, QueueError> {
-        let mut command = Command::new("EVALSHA");
-        command
-            .arg(connection.digest_of(script))
-            .arg("1")
-            .arg(self.connector.prefix());
-        command.join(arguments);
-        let replies = connection
-            .exchange(Request::of(command), self.deadline())
-            .await?;
-        replies
-            .into_iter()
-            .next()
-            .ok_or_else(|| QueueError::Protocol("no reply to a script".into()))
-    }
-
     fn pop_idle(&self) -> Option<Connection> {
         self.idle().pop()
     }
@@ -204,25 +200,6 @@ impl Taken<'_> {
     pub(super) fn put_back(self) {
         self.pool.idle().push(self.connection);
         drop(self.permit);
-    }
-
-    /// Not to a server that has stopped being the primary: the next one is looked up anew.
-    pub(super) fn put_back_after(self, reply: &Reply) {
-        if !matches!(reply, Reply::Error(text) if text.starts_with("READONLY")) {
-            self.put_back();
-        }
-    }
-}
-
-/// The server's own refusals are made before it executes anything.
-pub(super) fn refusal(text: String) -> QueueError {
-    match text.split_once(' ').map_or(text.as_str(), |(code, _)| code) {
-        "OOM" => QueueError::Full(text),
-        "MISCONF" | "NOREPLICAS" => QueueError::NotDurable(text),
-        "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "READONLY" | "TRYAGAIN" => {
-            QueueError::Unreachable(text)
-        }
-        _ => QueueError::Protocol(text),
     }
 }
 

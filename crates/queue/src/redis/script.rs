@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use redis::Cmd;
+
 /// One step of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Script {
@@ -33,13 +35,15 @@ impl Script {
     ];
 
     pub(super) fn text(self) -> &'static str {
-        static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-            Script::ALL
-                .iter()
-                .map(|script| join(ALLOW_OOM, script.parts()))
-                .collect()
-        });
-        &TEXTS[self as usize]
+        &LOADED[self as usize].text
+    }
+
+    /// Its call up to the key; the arguments follow.
+    pub(super) fn call(self, prefix: &str) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        let digest = LOADED[self as usize].script.get_hash();
+        command.arg(digest).arg(1).arg(prefix);
+        command
     }
 
     fn parts(self) -> &'static [&'static str] {
@@ -64,6 +68,21 @@ impl Script {
         }
     }
 }
+
+struct Loaded {
+    text: String,
+    /// Knows the digest by which the server calls it.
+    script: redis::Script,
+}
+
+static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
+    let texts = Script::ALL.map(|script| join(ALLOW_OOM, script.parts()));
+    let loaded = texts.into_iter().map(|text| Loaded {
+        script: redis::Script::new(&text),
+        text,
+    });
+    loaded.collect()
+});
 
 /// Sent as text every time: `MULTI; MSET; EVALSHA` of a script a restarted server does not know
 /// would commit the bodies and lose the messages.

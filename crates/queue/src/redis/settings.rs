@@ -9,8 +9,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::address::{Address, AddressError};
-use super::connection::Target;
+use super::connection::{Address, Target};
 use crate::operation::Timing;
 
 /// How to reach a Redis and which queue in it is meant.
@@ -78,8 +77,11 @@ impl fmt::Debug for Settings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    #[error("the address of Redis is wrong: {0}")]
-    Address(#[from] AddressError),
+    #[error(
+        "the address of Redis is wrong ({0}): it is redis://[user[:password]@]host[:port][/database], \
+         rediss:// for TLS"
+    )]
+    Address(String),
     #[error(
         "the queue's id is empty, over 200 octets, or holds braces, spaces or control characters"
     )]

@@ -1,12 +1,14 @@
 //! Records in and out: `m:<mid>`, written by the MULTI that enqueues, read as a whole.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::{Cmd, Pipeline, RedisWrite as _, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::pool::{Connector, refusal};
-use super::resp::{Command, Reply, Request};
+use super::pool::Connector;
+use super::reply::{refusal, refusal_text, unexpected};
 use super::script::ENQUEUE;
 use super::{Redis, durability};
 use crate::durability::Durability;
@@ -33,7 +35,7 @@ impl Redis {
         })?;
         let replies = taken
             .connection
-            .exchange(request, deadline.min(self.commits.deadline()))
+            .exchange(&request, deadline.min(self.commits.deadline()))
             .await?;
         let outcome = committed(replies);
         // After anything unusual the next commit starts on a connection known to be clean.
@@ -74,20 +76,20 @@ impl Redis {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = Command::new("MGET");
+        let mut command = redis::cmd("MGET");
         for message in messages {
-            command.written(format_args!("{}m:{message}", self.connector.prefix()));
+            command.write_arg_fmt(format_args!("{}m:{message}", self.connector.prefix()));
         }
-        let reply = self.reads.read(Request::of(command)).await?.pop();
-        let Some(Reply::Array(values)) = reply else {
-            return Err(QueueError::Protocol(format!("MGET answered {reply:?}")));
+        let values = match self.reads.read(command).await? {
+            Value::Array(values) => values,
+            other => return Err(unexpected("MGET", &other)),
         };
         values
             .into_iter()
             .map(|value| match value {
-                Reply::Bulk(octets) => Ok(Some(Record::decode(octets))),
-                Reply::Nil => Ok(None),
-                other => Err(QueueError::Protocol(format!("MGET answered {other:?}"))),
+                Value::BulkString(octets) => Ok(Some(Record::decode(octets.into()))),
+                Value::Nil => Ok(None),
+                other => Err(unexpected("MGET", &other)),
             })
             .collect()
     }
@@ -97,50 +99,50 @@ fn commit_request(
     connector: &Connector,
     call: Call,
     messages: &[NewMessage],
-) -> Result<Request, QueueError> {
-    let mut records = Command::new("MSET");
-    let mut script = Command::new("EVAL");
-    script
-        .arg(ENQUEUE.as_str())
-        .arg("1")
-        .arg(connector.prefix());
-    script
-        .written(call.worker)
-        .written(call.lane)
-        .written(call.n)
-        .written(messages.len());
+) -> Result<Pipeline, QueueError> {
+    let mut records = redis::cmd("MSET");
+    let mut script = redis::cmd("EVAL");
+    script.arg(ENQUEUE.as_str()).arg(1).arg(connector.prefix());
+    push_call(&mut script, call);
+    script.arg(messages.len());
     for message in messages {
         let prefix = prefix_of(message)?;
-        records.written(format_args!("{}m:{}", connector.prefix(), message.id));
-        records.slices(std::iter::once(&prefix).chain(&message.content));
+        records.write_arg_fmt(format_args!("{}m:{}", connector.prefix(), message.id));
+        push_slices(
+            &mut records,
+            std::iter::once(&prefix).chain(&message.content),
+        );
         push_tasks(&mut script, message);
     }
-    let mut request = Request::of(Command::new("MULTI"));
-    request.push(records);
-    request.push(script);
-    request.push(Command::new("EXEC"));
+    let mut request = Pipeline::with_capacity(4);
+    request
+        .cmd("MULTI")
+        .add_command(records)
+        .add_command(script)
+        .cmd("EXEC");
     Ok(request)
 }
 
 /// Each element counts: a MULTI whose script failed has still written the records.
-fn committed(replies: Vec<Reply>) -> Result<Taken<()>, QueueError> {
+fn committed(replies: Vec<Value>) -> Result<Taken<()>, QueueError> {
     // What was refused when it was queued has made EXEC do nothing.
     let mut refused = None;
     for reply in replies {
         match reply {
-            Reply::Status(_) => {}
-            Reply::Error(text) => {
+            Value::Okay | Value::SimpleString(_) => {}
+            Value::ServerError(error) => {
+                let text = refusal_text(&error);
                 let text = text
                     .strip_prefix(EXEC_ABORTED)
                     .map(str::to_owned)
                     .unwrap_or(text);
                 refused.get_or_insert(text);
             }
-            Reply::Array(elements) if refused.is_none() => {
+            Value::Array(elements) if refused.is_none() => {
                 return match elements.as_slice() {
-                    [Reply::Status(_), Reply::Integer(0)] => Ok(Taken::Ran(())),
-                    [Reply::Status(_), Reply::Integer(1)] => Ok(Taken::Refused),
-                    [Reply::Status(_), Reply::Integer(2)] => Ok(Taken::Reaped),
+                    [Value::Okay, Value::Int(0)] => Ok(Taken::Ran(())),
+                    [Value::Okay, Value::Int(1)] => Ok(Taken::Refused),
+                    [Value::Okay, Value::Int(2)] => Ok(Taken::Reaped),
                     // Part of it is there.
                     other => Err(QueueError::Ambiguous(format!("EXEC answered {other:?}"))),
                 };
@@ -154,30 +156,41 @@ fn committed(replies: Vec<Reply>) -> Result<Taken<()>, QueueError> {
     })
 }
 
+/// Whose call it is, of which lane, and its number.
+pub(super) fn push_call(command: &mut Cmd, call: Call) {
+    command.write_arg_fmt(call.worker);
+    command.arg(call.lane).arg(call.n);
+}
+
 /// As an argument of the script that settles; small, and refused by no full store.
-pub(super) fn push_notification(
-    arguments: &mut Command,
-    message: &NewMessage,
-) -> Result<(), QueueError> {
+pub(super) fn push_notification(command: &mut Cmd, message: &NewMessage) -> Result<(), QueueError> {
     let prefix = prefix_of(message)?;
-    arguments.written(message.header.tasks.len());
+    command.arg(message.header.tasks.len());
     for task in &message.header.tasks {
-        arguments.written(&task.queue);
+        command.write_arg_fmt(&task.queue);
     }
-    arguments.written(message.id);
-    arguments.slices(std::iter::once(&prefix).chain(&message.content));
-    arguments.written(message.header.lifetime_ms);
+    command.write_arg_fmt(message.id);
+    push_slices(command, std::iter::once(&prefix).chain(&message.content));
+    command.arg(message.header.lifetime_ms);
     Ok(())
 }
 
-fn push_tasks(arguments: &mut Command, message: &NewMessage) {
+fn push_tasks(command: &mut Cmd, message: &NewMessage) {
     let header = &message.header;
-    arguments
-        .written(message.id)
-        .written(header.lifetime_ms)
-        .written(header.tasks.len());
+    command.write_arg_fmt(message.id);
+    command.arg(header.lifetime_ms).arg(header.tasks.len());
     for task in &header.tasks {
-        arguments.written(&task.queue);
+        command.write_arg_fmt(&task.queue);
+    }
+}
+
+/// One argument made of slices.
+fn push_slices<'a>(command: &mut Cmd, slices: impl Iterator<Item = &'a Bytes>) {
+    let mut argument = command.writer_for_next_arg();
+    for slice in slices {
+        argument
+            .write_all(slice)
+            .expect("writing to memory cannot fail");
     }
 }
 
@@ -195,51 +208,44 @@ const EXEC_ABORTED: &str = "EXECABORT Transaction discarded because of: ";
 mod tests {
     use super::*;
 
-    fn status(text: &'static str) -> Reply {
-        Reply::Status(Bytes::from(text))
+    fn queued() -> Value {
+        Value::SimpleString("QUEUED".into())
     }
 
-    fn executed(elements: Vec<Reply>) -> Result<Taken<()>, QueueError> {
+    fn error(text: &str) -> Value {
+        redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap()
+    }
+
+    fn executed(elements: Vec<Value>) -> Result<Taken<()>, QueueError> {
         committed(vec![
-            status("OK"),
-            status("QUEUED"),
-            status("QUEUED"),
-            Reply::Array(elements),
+            Value::Okay,
+            queued(),
+            queued(),
+            Value::Array(elements),
         ])
     }
 
     #[test]
     fn only_a_complete_transaction_is_committed() {
-        let ran = |code| executed(vec![status("OK"), Reply::Integer(code)]).unwrap();
+        let ran = |code| executed(vec![Value::Okay, Value::Int(code)]).unwrap();
         assert_eq!(ran(0), Taken::Ran(()));
         assert_eq!(ran(1), Taken::Refused);
         assert_eq!(ran(2), Taken::Reaped);
 
-        let script_failed = executed(vec![status("OK"), Reply::Error("ERR user_script:7".into())]);
+        let script_failed = executed(vec![Value::Okay, error("ERR user_script:7")]);
         assert!(
             matches!(script_failed, Err(QueueError::Ambiguous(_))),
             "{script_failed:?}"
         );
-        let cut = committed(vec![
-            status("OK"),
-            status("QUEUED"),
-            status("QUEUED"),
-            Reply::Nil,
-        ]);
+        let cut = committed(vec![Value::Okay, queued(), queued(), Value::Nil]);
         assert!(matches!(cut, Err(QueueError::Ambiguous(_))), "{cut:?}");
     }
 
     #[test]
     fn a_transaction_refused_when_queued_has_done_nothing() {
         let aborted = "EXECABORT Transaction discarded because of previous errors.";
-        let refused = |text: &str| {
-            committed(vec![
-                status("OK"),
-                Reply::Error(text.into()),
-                status("QUEUED"),
-                Reply::Error(aborted.into()),
-            ])
-        };
+        let refused =
+            |text: &str| committed(vec![Value::Okay, error(text), queued(), error(aborted)]);
         assert!(matches!(
             refused("OOM command not allowed"),
             Err(QueueError::Full(_))
@@ -257,12 +263,7 @@ mod tests {
     #[test]
     fn a_transaction_refused_when_executed_has_done_nothing() {
         let text = "EXECABORT Transaction discarded because of: OOM command not allowed";
-        let full = committed(vec![
-            status("OK"),
-            status("QUEUED"),
-            status("QUEUED"),
-            Reply::Error(text.into()),
-        ]);
+        let full = committed(vec![Value::Okay, queued(), queued(), error(text)]);
         assert!(matches!(full, Err(QueueError::Full(_))), "{full:?}");
     }
 }

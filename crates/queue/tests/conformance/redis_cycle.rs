@@ -369,7 +369,7 @@ async fn a_password_is_sent_and_a_wrong_one_reported() {
             panic!("{error:?}")
         };
         assert!(
-            text.contains("WRONGPASS") || text.contains("NOAUTH"),
+            text.contains("authentication failed") || text.contains("NOAUTH"),
             "{text}"
         );
         assert!(!text.contains("wrong@"), "{text}");
