@@ -110,7 +110,8 @@ impl Committer {
 
     /// The last write failed, and this is why.
     pub(super) fn failure(&self) -> Option<String> {
-        self.shared.lock().failure.clone()
+        let failure = self.shared.lock().failure.clone();
+        failure.map(|failure| failure.text)
     }
 
     /// As if it had panicked.

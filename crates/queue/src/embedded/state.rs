@@ -2,6 +2,7 @@
 //! that wait for it.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ pub(super) struct State {
     /// Since when something is in the log that may have no job behind it.
     pub(super) waiting_since: Option<Instant>,
     /// Why the last transaction failed.
-    pub(super) failure: Option<String>,
+    pub(super) failure: Option<Failure>,
     /// A batch has been taken and is not finished.
     pub(super) writing: bool,
     pub(super) stopping: bool,
@@ -34,6 +35,13 @@ pub(super) struct Batch {
     pub(super) log: Vec<Entry>,
     jobs: Vec<Job>,
     aborted: Option<Aborted>,
+}
+
+/// Why nothing can be written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failure {
+    pub(super) text: String,
+    is_full: bool,
 }
 
 /// How a call of `next` goes on.
@@ -193,7 +201,7 @@ impl State {
     /// Nothing of the batch can be relied on. Who enqueues hears it at once, and should anything of
     /// it be in the file after all, it is taken out; everything else is written again.
     pub(super) fn fail(&mut self, batch: Batch, error: &redb::Error) {
-        self.failure = Some(error.to_string());
+        let failure = Failure::of(error);
         self.writing = false;
         let mut log = batch.log;
         let mut again = Vec::new();
@@ -202,12 +210,15 @@ impl State {
                 Job::Enqueue { messages, reply } => {
                     let removed = messages.iter().map(|message| Change::Removed(message.id));
                     log.extend(removed.map(Entry::Change));
-                    _ = reply.send(Err(failure_of_enqueue(error)));
+                    _ = reply.send(Err(failure.full_or(QueueError::Ambiguous)));
                 }
-                Job::Abort { reply, .. } => _ = reply.send(Err(ambiguous(error))),
+                Job::Abort { reply, .. } => {
+                    _ = reply.send(Err(QueueError::Ambiguous(failure.text.clone())));
+                }
                 job => again.push(job),
             }
         }
+        self.failure = Some(failure);
         // What has come meanwhile is later.
         log.append(&mut self.log);
         self.log = log;
@@ -224,7 +235,7 @@ impl State {
         for job in std::mem::take(&mut self.jobs) {
             match job {
                 Job::Enqueue { reply, .. } => {
-                    _ = reply.send(Err(QueueError::Unreachable(failure.clone())));
+                    _ = reply.send(Err(failure.full_or(QueueError::Unreachable)));
                 }
                 job => self.jobs.push_back(job),
             }
@@ -234,18 +245,41 @@ impl State {
     /// Why nothing will be written any more, if that is so.
     pub(super) fn closed(&self) -> Option<QueueError> {
         let failure = self.failure.clone().unwrap_or_default();
-        self.ended.then_some(QueueError::Unreachable(failure))
+        self.ended.then_some(QueueError::Unreachable(failure.text))
     }
 
     /// Nothing will be written any more; what is not is as after a crash. Those who wait hear it by
     /// the loss of their reply.
     pub(super) fn end(&mut self) {
         self.ended = true;
-        self.failure
-            .get_or_insert_with(|| "the queue file is closed".to_owned());
+        self.failure.get_or_insert_with(|| Failure {
+            text: "the queue file is closed".to_owned(),
+            is_full: false,
+        });
         self.jobs.clear();
         self.log.clear();
         self.waiting_since = None;
+    }
+}
+
+impl Failure {
+    fn of(error: &redb::Error) -> Self {
+        use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let full = [FileTooLarge, QuotaExceeded, StorageFull];
+        Self {
+            text: error.to_string(),
+            is_full: matches!(error, redb::Error::Io(io) if full.contains(&io.kind())),
+        }
+    }
+
+    /// What whoever enqueues is told.
+    fn full_or(&self, otherwise: fn(String) -> QueueError) -> QueueError {
+        let why = if self.is_full {
+            QueueError::Full
+        } else {
+            otherwise
+        };
+        why(self.text.clone())
     }
 }
 
@@ -264,19 +298,6 @@ impl Batch {
 
 fn insert(scheduler: &mut Scheduler, now: u64, message: &Incoming) {
     scheduler.insert(now, message.id, message.lifetime_ms, &message.queues);
-}
-
-fn failure_of_enqueue(error: &redb::Error) -> QueueError {
-    match error {
-        redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
-            QueueError::Full(error.to_string())
-        }
-        error => ambiguous(error),
-    }
-}
-
-fn ambiguous(error: &redb::Error) -> QueueError {
-    QueueError::Ambiguous(error.to_string())
 }
 
 /// Contents of one transaction, in octets.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{Database, StorageBackend};
+use tokio_util::sync::CancellationToken;
 
 use super::file::File;
 use super::{EmbeddedQueue, OpenError};
@@ -19,6 +20,7 @@ use crate::operation::{
 };
 use crate::queue::{Queue, QueueError};
 use crate::record::{Body, Form, Header, NewMessage, Recipient, Resolution, Task};
+use crate::worker::{self, EnqueueError, Worker};
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -640,6 +642,29 @@ async fn a_full_disk_refuses_mail_and_forgets_nothing() {
         .collect();
     assert_eq!(numbers, [2, 4], "1 was delivered, 3 was refused");
     assert_eq!(tasks[0].state.attempts, 1);
+}
+
+/// The next message is taken, whichever committer takes it.
+#[tokio::test]
+async fn a_worker_takes_mail_again_once_there_is_room() {
+    let disk = Arc::new(Disk::default());
+    let settings = worker::Settings {
+        committers: 1,
+        ..worker::Settings::new(TIMING)
+    };
+    let worker = Worker::start(Arc::new(open(&disk)), settings, CancellationToken::new());
+    worker.enqueue(message(1, &["a.example"])).await.unwrap();
+    disk.full.store(true, Ordering::SeqCst);
+    for number in [2, 3] {
+        let refused = worker.enqueue(message(number, &["a.example"])).await;
+        assert!(
+            matches!(refused, Err(EnqueueError::Full(_))),
+            "message {number}: {refused:?}"
+        );
+    }
+    disk.full.store(false, Ordering::SeqCst);
+    worker.enqueue(message(4, &["a.example"])).await.unwrap();
+    assert_eq!(worker.counts().await.unwrap().ready, 2);
 }
 
 #[tokio::test]

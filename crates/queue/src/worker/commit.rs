@@ -134,16 +134,15 @@ impl Committer {
                     .await
                     .map_err(|_| shared.unavailable())?,
             };
+            // Whatever becomes of the call: what was not written may have used its number up.
+            self.n += 1;
             let call = Call {
                 worker,
                 lane: self.lane,
-                n: self.n + 1,
+                n: self.n,
             };
             match shared.queue.enqueue(call, messages).await {
-                Ok(Taken::Ran(())) => {
-                    self.n = call.n;
-                    return Ok(());
-                }
+                Ok(Taken::Ran(())) => return Ok(()),
                 Ok(Taken::Expired) => {
                     tokio::time::timeout_at(give_up, shared.lease.renew(worker))
                         .await
@@ -170,13 +169,12 @@ impl Committer {
 
     /// Nobody knows whether `call` ran or is still going to. A duplicate beats a loss, but mostly
     /// there need be neither: the messages are taken back and the call is barred.
-    async fn take_back(&mut self, call: Call, messages: &[NewMessage], why: &str) -> EnqueueError {
+    async fn take_back(&self, call: Call, messages: &[NewMessage], why: &str) -> EnqueueError {
         tracing::warn!(
             error = why,
             messages = messages.len(),
             "outcome of a commit is unknown"
         );
-        self.n = call.n;
         let shared = Arc::clone(&self.shared);
         let handles: Vec<(crate::id::MessageId, Vec<Handle>)> = messages
             .iter()
