@@ -150,6 +150,13 @@ fn mistakes_name_line_and_field() {
     );
     check(
         "queue:",
+        "limits: {recipients: 50001}\nqueue:",
+        7,
+        "limits.recipients",
+        "50000",
+    );
+    check(
+        "queue:",
         "admin: {management: 0.0.0.0:8025}\nqueue:",
         7,
         "admin.management",

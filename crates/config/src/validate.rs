@@ -159,6 +159,12 @@ fn limits(config: &RelayConfig, found: &mut Found) {
             found.add(field, "must not be zero");
         }
     }
+    if limits.recipients > MAX_RECIPIENTS {
+        found.add(
+            "limits.recipients",
+            format!("must not be more than {MAX_RECIPIENTS}"),
+        );
+    }
     // RFC 5321 §4.5.3.1.7: at least 64 KiB.
     if limits.message_size < 64 << 10 {
         found.add("limits.messageSize", "must be at least 64Ki");
@@ -244,3 +250,6 @@ impl Found {
         }
     }
 }
+
+/// Of one message: those of one domain are numbered in 16 bits, and all are in one record.
+const MAX_RECIPIENTS: u32 = 50_000;

@@ -10,8 +10,8 @@ use crate::queue::RecordError;
 pub const VERSION: u8 = 1;
 /// Octets before the header: version and header length.
 pub const FIXED: usize = 5;
-/// Longest header in octets; 20,000 recipients with long addresses fit.
-pub const MAX_HEADER: usize = 8 * 1024 * 1024;
+/// Longest header in octets; as many recipients as may be with the longest addresses fit.
+pub const MAX_HEADER: usize = 32 * 1024 * 1024;
 
 /// What the first octets of a record tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,8 +25,8 @@ impl NewMessage {
     /// Everything of the record that stands before the content.
     ///
     /// # Errors
-    /// [`RecordError::Length`] when the header is longer than [`MAX_HEADER`], or the content is
-    /// not as long as the header says.
+    /// As [`Header::prefix`], and [`RecordError::Length`] when the content is not as long as the
+    /// header says.
     pub fn prefix(&self) -> Result<Bytes, RecordError> {
         if self
             .content
@@ -47,8 +47,10 @@ impl Header {
     /// Version, length and header.
     ///
     /// # Errors
-    /// [`RecordError::Length`] when the header is longer than [`MAX_HEADER`].
+    /// When it could not be read back: [`RecordError::Length`] if it is longer than
+    /// [`MAX_HEADER`], [`RecordError::Header`] if it has too many tasks or recipients, or none.
     pub fn prefix(&self) -> Result<Bytes, RecordError> {
+        self.check()?;
         let mut octets = BytesMut::with_capacity(512);
         octets.put_u8(VERSION);
         octets.put_u32(0);
@@ -247,12 +249,44 @@ mod tests {
         let mut wrong = message(&[b"content"]);
         wrong.header.body.stored = 3;
         assert!(matches!(wrong.prefix(), Err(RecordError::Length(_))));
-        let mut none = message(&[]);
-        none.header.tasks.clear();
-        assert!(matches!(
-            Record::decode(none.prefix().unwrap()),
-            Err(RecordError::Header(_))
-        ));
+        let mut none = octets(&message(&[]));
+        let header = String::from_utf8(none.split_off(FIXED)).unwrap();
+        let (before, after) = header.split_once("{\"queue").unwrap();
+        let (_, after) = after.split_once("}]}").unwrap();
+        let header = [before, after].concat();
+        none[1..].copy_from_slice(&(header.len() as u32).to_be_bytes());
+        none.extend_from_slice(header.as_bytes());
+        let error = Record::decode(none.into()).unwrap_err();
+        assert!(
+            matches!(&error, RecordError::Header(why) if why.contains("tasks")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_back() {
+        let with = |recipients: usize, tasks: usize| {
+            let mut message = message(&[]);
+            let [task] = message.header.tasks.as_mut_slice() else {
+                panic!()
+            };
+            let address = format!("{}@{}", "l".repeat(64), "d".repeat(255));
+            task.recipients = vec![Recipient { address }; recipients];
+            message.header.tasks = vec![task.clone(); tasks];
+            message
+        };
+        for (recipients, tasks) in [(65_536, 1), (1, 65_536), (0, 1), (1, 0)] {
+            let refused = with(recipients, tasks).prefix();
+            assert!(
+                matches!(refused, Err(RecordError::Header(_))),
+                "{recipients} recipients of {tasks} tasks: {refused:?}"
+            );
+        }
+        for (recipients, tasks) in [(65_535, 1), (1, 50_000)] {
+            let message = with(recipients, tasks);
+            let record = Record::decode(octets(&message).into()).unwrap();
+            assert_eq!(record.header, message.header);
+        }
     }
 
     #[test]
