@@ -68,6 +68,8 @@ pub enum Rest {
     Deferred { due_in: Duration, notes: Bytes },
     /// Back to the queue, due now, no attempt counted; marked when it was begun.
     GivenBack,
+    /// The caller goes on with them: the claim stays as it is.
+    Kept,
 }
 
 #[derive(Clone, Debug)]

@@ -16,10 +16,17 @@ impl Scheduler {
             return false;
         };
         let task = settlement.handle.task;
-        self.unclaim(worker, task);
         let marked = self.mark(task, &settlement.delivered, Resolution::Delivered)
             | self.mark(task, &settlement.failed, Resolution::Failed);
-        if settlement.rest == Rest::None || self.is_resolved(task, settlement.recipients) {
+        let over = settlement.rest == Rest::None || self.is_resolved(task, settlement.recipients);
+        if settlement.rest == Rest::Kept && !over {
+            if marked {
+                self.state_changed(task, now);
+            }
+            return true;
+        }
+        self.unclaim(worker, task);
+        if over {
             self.end(task);
             return true;
         }
@@ -35,7 +42,7 @@ impl Scheduler {
                     known.reclaims = 0;
                 }
             }
-            Rest::GivenBack | Rest::None => {
+            Rest::GivenBack | Rest::Kept | Rest::None => {
                 self.put_back(task, begun, now);
                 if marked && !begun {
                     self.state_changed(task, now);

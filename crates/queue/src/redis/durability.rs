@@ -291,7 +291,10 @@ mod tests {
     const GOOD_SETTINGS: &str = "appendfsync:always\nno-appendfsync-on-rewrite:no\n\
         maxmemory-policy:noeviction";
 
-    fn store(changes: &[(&str, &str)]) -> Store {
+    /// Fields that differ from the good ones.
+    type Changes<'a> = &'a [(&'a str, &'a str)];
+
+    fn store(changes: Changes<'_>) -> Store {
         let mut store = Store {
             asked: Instant::now(),
             info: info_of(GOOD_INFO),
@@ -318,7 +321,7 @@ mod tests {
 
     #[test]
     fn each_requirement_is_named_when_unmet() {
-        let cases: [(&[(&str, &str)], &str); 13] = [
+        let cases: [(Changes<'_>, &str); 13] = [
             (&[("aof_enabled", "0")], "AofOff"),
             (
                 &[REWRITING, ("cmdstat_config|set", "calls=1,usec=1")],
@@ -359,7 +362,7 @@ mod tests {
 
     /// Answers in a row: what differs from a good one, the number of INFO calls, and whether the
     /// file counts.
-    fn check_row(answers: &[(&[(&str, &str)], u32, bool)]) {
+    fn check_row(answers: &[(Changes<'_>, u32, bool)]) {
         let verified = Verified::default();
         for (position, (changes, infos, counts)) in answers.iter().enumerate() {
             let infos = format!("calls={infos},usec=1");

@@ -118,6 +118,7 @@ fn push_settlement(command: &mut Cmd, settlement: &Settlement) -> Result<(), Que
             command.arg(&notes[..])
         }
         Rest::GivenBack => command.arg("g").arg(0).arg(""),
+        Rest::Kept => command.arg("k").arg(0).arg(""),
     };
     match &settlement.notification {
         None => _ = command.arg(0),

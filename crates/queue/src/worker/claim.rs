@@ -282,26 +282,58 @@ impl Claim {
     /// Hands the outcome to the queue, where it arrives with the next call.
     pub fn settle(mut self, outcome: Outcome) {
         if !outcome.delivered.is_empty() {
-            self.shared
-                .ledger
-                .delivered(self.serial, self.shared.settings.clock.now());
+            self.note_delivery();
         }
-        self.hand_over(Settlement {
-            handle: self.handle.clone(),
-            delivered: outcome.delivered,
-            failed: outcome.failed,
-            recipients: outcome.recipients,
-            rest: outcome.rest,
-            notification: outcome.notification,
-        });
+        self.settled = true;
+        self.hand_over(
+            Settlement {
+                handle: self.handle.clone(),
+                delivered: outcome.delivered,
+                failed: outcome.failed,
+                recipients: outcome.recipients,
+                rest: outcome.rest,
+                notification: outcome.notification,
+            },
+            None,
+        );
     }
 
-    fn hand_over(&mut self, settlement: Settlement) {
-        self.settled = true;
+    /// Tells the queue who of the task's `recipients` has the message by now, and waits until it has
+    /// taken note: whoever takes the task over leaves them out. The claim goes on; false when it is
+    /// not certain any more.
+    pub async fn delivered(&self, delivered: Vec<u16>, recipients: u16) -> bool {
+        self.note_delivery();
+        let (goes_on, confirmed) = oneshot::channel();
+        let term = self.shared.lease.term();
+        self.hand_over(
+            Settlement {
+                handle: self.handle.clone(),
+                delivered,
+                failed: Vec::new(),
+                recipients,
+                rest: Rest::Kept,
+                notification: None,
+            },
+            Some(goes_on),
+        );
+        tokio::select! {
+            confirmed = confirmed => confirmed.is_ok() && self.may_start(),
+            () = term.cancelled() => false,
+            () = self.shared.stop.cancelled() => false,
+        }
+    }
+
+    fn note_delivery(&self) {
+        let now = self.shared.settings.clock.now();
+        self.shared.ledger.delivered(self.serial, now);
+    }
+
+    fn hand_over(&self, settlement: Settlement, goes_on: Option<oneshot::Sender<()>>) {
         self.shared.inbox.settle(Outgoing {
             settlement,
             worker: self.worker,
             serial: self.serial,
+            goes_on,
         });
     }
 
@@ -375,14 +407,17 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.settled {
-            self.hand_over(Settlement {
-                handle: self.handle.clone(),
-                delivered: Vec::new(),
-                failed: Vec::new(),
-                recipients: u16::MAX,
-                rest: Rest::GivenBack,
-                notification: None,
-            });
+            self.hand_over(
+                Settlement {
+                    handle: self.handle.clone(),
+                    delivered: Vec::new(),
+                    failed: Vec::new(),
+                    recipients: u16::MAX,
+                    rest: Rest::GivenBack,
+                    notification: None,
+                },
+                None,
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::Settings;
@@ -43,6 +43,8 @@ pub(super) struct Outgoing {
     pub(super) settlement: Settlement,
     pub(super) worker: WorkerId,
     pub(super) serial: u64,
+    /// Whoever goes on with the claim waits for this settlement's confirmation.
+    pub(super) goes_on: Option<oneshot::Sender<()>>,
 }
 
 /// What one call takes along.

@@ -49,7 +49,7 @@ impl Lane {
             }
             let sent = self.shared.settings.clock.now();
             match self.call(&next, &mut failures).await {
-                Went::Ran(reply) => return self.accept(&batch, next, reply, sent),
+                Went::Ran(reply) => return self.accept(batch, next, reply, sent),
                 Went::Again => {}
             }
         }
@@ -166,7 +166,7 @@ impl Lane {
         }
     }
 
-    fn accept(&self, batch: &Batch, next: Next, reply: NextReply, sent: Duration) {
+    fn accept(&self, mut batch: Batch, next: Next, reply: NextReply, sent: Duration) {
         let shared = &self.shared;
         for stale in &reply.stale {
             if let Some(outgoing) = batch.settlements.get(*stale as usize) {
@@ -176,11 +176,18 @@ impl Lane {
                 );
             }
         }
-        for Outgoing {
-            settlement, serial, ..
-        } in &batch.settlements
-        {
-            shared.ledger.close(settlement.handle.task, *serial);
+        for outgoing in batch.settlements.drain(..) {
+            match outgoing.goes_on {
+                // Who does not wait any more has given the claim up.
+                Some(confirmed) => {
+                    shared.ledger.confirmed(outgoing.serial);
+                    let _ = confirmed.send(());
+                }
+                None => {
+                    let task = outgoing.settlement.handle.task;
+                    shared.ledger.close(task, outgoing.serial);
+                }
+            }
         }
         let worker = next.call.worker;
         let granted = reply.grants.len();
@@ -205,7 +212,7 @@ impl Lane {
         } else {
             Then::Empty
         };
-        shared.inbox.answered(batch, unused, then);
+        shared.inbox.answered(&batch, unused, then);
     }
 
     fn open(&self, claimed: Claimed, worker: WorkerId, sent: Duration) -> Option<Claim> {
@@ -227,6 +234,7 @@ impl Lane {
                     },
                     worker,
                     serial: NO_SERIAL,
+                    goes_on: None,
                 });
                 None
             }

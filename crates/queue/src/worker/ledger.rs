@@ -65,6 +65,12 @@ impl Ledger {
         self.state().unconfirmed.insert(serial, now);
     }
 
+    /// The queue has taken note of what was delivered so far of the task of `serial`.
+    pub(super) fn confirmed(&self, serial: u64) {
+        self.state().unconfirmed.remove(&serial);
+        self.changed.notify_waiters();
+    }
+
     /// The queue has taken note of the task's outcome, or never will.
     pub(super) fn close(&self, task: TaskId, serial: u64) {
         let mut state = self.state();

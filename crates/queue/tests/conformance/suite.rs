@@ -66,6 +66,8 @@ macro_rules! suite {
                     a_record_lives_until_the_last_of_its_tasks,
                     a_deferral_keeps_delivered_marks,
                     an_outcome_never_changes,
+                    a_claim_that_is_kept_goes_on_with_the_others,
+                    a_kept_claim_leaves_its_marks_to_whoever_takes_over,
                     a_notification_is_enqueued_exactly_once,
                     delivered_by_somebody_else_ends_a_waiting_task,
                     delivered_by_somebody_else_takes_a_recipient_from_a_waiting_task,

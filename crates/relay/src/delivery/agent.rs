@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Failure, Hosts};
 use super::connection::{Connection, Transacted};
 use super::disposition::{Disposition, Event, Scope, verdict};
-use super::report::{Said, Told, report};
+use super::report::{Said, Told, recipients, report};
 use super::{Inner, Settings};
 use crate::routing::Target;
 
@@ -259,15 +259,21 @@ impl Agent<'_> {
                 span,
                 is_reused,
             };
+            let before = told.len();
             match self
                 .transact(step, connection, &claim, &load, batch, &mut told)
                 .await
             {
                 Some(again) => open.splice(..0, again).for_each(drop),
-                None => {
-                    withheld = true;
-                    break;
-                }
+                None => withheld = true,
+            }
+            // So that of one transaction at most it is in doubt who has the message.
+            let has_more = !withheld && !open.is_empty();
+            if has_more && !note_delivered(&claim, &load.record, &told[before..]).await {
+                withheld = true;
+            }
+            if withheld {
+                break;
             }
         }
         if withheld && told.is_empty() {
@@ -470,6 +476,16 @@ impl Agent<'_> {
         }
         span
     }
+}
+
+/// Has the queue note who has the message. False when the claim is not certain any more.
+async fn note_delivered(claim: &Claim, record: &Record, told: &[Told]) -> bool {
+    let delivered: Vec<u16> = told
+        .iter()
+        .filter(|told| told.verdict.disposition == Disposition::Delivered)
+        .map(|told| told.recipient)
+        .collect();
+    delivered.is_empty() || claim.delivered(delivered, recipients(claim, record)).await
 }
 
 /// One transaction's surroundings.

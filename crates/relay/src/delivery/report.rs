@@ -165,13 +165,7 @@ pub(super) fn report(
             reporter.announce(told, notified());
         }
     }
-    let ordinal = usize::from(claim.handle().task.ordinal);
-    let recipients = record
-        .header
-        .tasks
-        .get(ordinal)
-        .map_or(0, |task| task.recipients.len());
-    let recipients = u16::try_from(recipients).unwrap_or(u16::MAX);
+    let recipients = recipients(&claim, record);
     claim.settle(worker::Outcome {
         delivered,
         failed,
@@ -179,6 +173,14 @@ pub(super) fn report(
         rest,
         notification,
     });
+}
+
+/// How many recipients the task has.
+pub(super) fn recipients(claim: &Claim, record: &Record) -> u16 {
+    let ordinal = usize::from(claim.handle().task.ordinal);
+    let task = record.header.tasks.get(ordinal);
+    let recipients = task.map_or(0, |task| task.recipients.len());
+    u16::try_from(recipients).unwrap_or(u16::MAX)
 }
 
 fn is_at_its_end(told: &Told, expires_in: Duration) -> bool {

@@ -1,9 +1,13 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use queue::operation::Timing;
+use queue::Queue;
+use queue::id::{Call, Handle, TaskId, WorkerId};
+use queue::operation::{Beat, Claim, Next, Taken, Timing};
 
-use crate::faulty::{Fault, Operation};
+use crate::faulty::{Fault, Faulty, Operation};
 use crate::receiver::{Answer, Phase, Receiver};
 use crate::world::{TIMING, World, is_delivered, message, message_with, settings};
 
@@ -118,12 +122,12 @@ async fn a_reaped_pod_hears_out_what_it_has_sent() {
     for operation in [Operation::Beat, Operation::Next] {
         world.queue.always(operation, Fault::Unreachable);
     }
-    let other = queue::id::WorkerId::random();
+    let other = WorkerId::random();
     let model = world.queue.model();
-    queue::Queue::register(&*model, other).await.unwrap();
+    model.register(other).await.unwrap();
     loop {
-        let beat = queue::Queue::beat(&*model, other).await.unwrap();
-        if matches!(beat, queue::operation::Beat::Renewed { reaped: 1.., .. }) {
+        let beat = model.beat(other).await.unwrap();
+        if matches!(beat, Beat::Renewed { reaped: 1.., .. }) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -198,4 +202,87 @@ async fn draining_cuts_off_what_takes_too_long() {
     );
     let counts = world.counts().await;
     assert_eq!((counts.ready, counts.in_flight), (1, 0));
+}
+
+/// Of a task that takes several transactions only the last may be in doubt.
+#[tokio::test]
+async fn a_takeover_repeats_one_transaction_at_most() {
+    let cut_off = Arc::new(OnceLock::<Arc<Faulty>>::new());
+    let transactions = AtomicUsize::new(0);
+    let receiver = Receiver::with({
+        let cut_off = Arc::clone(&cut_off);
+        move |phase, _| {
+            // From here on nobody hears of what the process has done.
+            if phase == Phase::Dot && transactions.fetch_add(1, Ordering::SeqCst) == 1 {
+                let queue = cut_off.get().unwrap();
+                for operation in [Operation::Beat, Operation::Next] {
+                    queue.always(operation, Fault::Unreachable);
+                }
+            }
+            Answer::Accept
+        }
+    })
+    .await;
+    let timing = Timing {
+        lease: Duration::from_secs(3),
+        beat: Duration::from_millis(500),
+        ..TIMING
+    };
+    let world = World::with(settings("127.0.0.1", receiver.address.port()), timing);
+    assert!(cut_off.set(Arc::clone(&world.queue)).is_ok());
+    let recipients: Vec<String> = (0..250).map(|n| format!("r{n}@example.org")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let sent = message(&recipients);
+    let handle = Handle::new(TaskId::new(sent.id, 0), sent.header.tasks[0].queue.clone());
+    world.enqueue(sent).await;
+    receiver.until(2).await;
+
+    let (model, other) = (world.queue.model(), WorkerId::random());
+    model.register(other).await.unwrap();
+    loop {
+        let beat = model.beat(other).await.unwrap();
+        if matches!(beat, Beat::Renewed { reaped: 1.., .. }) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let next = Next {
+        call: Call {
+            worker: other,
+            lane: 0,
+            n: 1,
+        },
+        settlements: Vec::new(),
+        releases: Vec::new(),
+        claim: Some(Claim {
+            grants: 0,
+            tasks_per_grant: 1,
+            withheld: Vec::new(),
+            by_name: vec![handle],
+        }),
+    };
+    let Taken::Ran(reply) = model.next(&next).await.unwrap() else {
+        panic!("a new worker is not served")
+    };
+    let resolved = &reply.named[0].state.resolved;
+    let noted: Vec<u16> = resolved.iter().map(|(recipient, _)| *recipient).collect();
+    assert_eq!(noted, (0..100).collect::<Vec<_>>());
+    assert_eq!(
+        receiver.received().len(),
+        2,
+        "nothing goes out before what went before is noted"
+    );
+
+    // What it has heard counts under its next id: nobody gets the message twice.
+    world.queue.heal();
+    world.until_empty().await;
+    let mut arrived: Vec<String> = receiver
+        .received()
+        .into_iter()
+        .flat_map(|received| received.forward_paths)
+        .collect();
+    assert_eq!(arrived.len(), 250);
+    arrived.sort_unstable();
+    arrived.dedup();
+    assert_eq!(arrived.len(), 250);
 }

@@ -127,7 +127,7 @@ local function enqueue_notification(mid, record, lifetime, qids)
 end
 
 -- One settlement of any kind from ARGV[i]: handle, count delivered..., count failed...,
--- recipients, rest (n none, d deferred, g given back), due, notes, count of notification tasks
+-- recipients, rest (n none, d deferred, g given back, k kept), due, notes, count of notification tasks
 -- [mid record lifetime qid...]. Returns whether it was held, and the next i.
 local function settle(i)
   local function list()
@@ -152,14 +152,17 @@ local function settle(i)
     if #delivered > 0 then settle_stale(handle, delivered, recipients) end
     return false, i
   end
-  call('ZREM', claims, handle)
   local tid, q = parts_of(handle)
   local marks = {}
   local resolved, count, attempts = resolved_of(tid)
   count = mark(resolved, count, marks, delivered, 'd')
   count = mark(resolved, count, marks, failed, 'f')
-  if rest == 'n' or (recipients > 0 and count >= recipients) then
+  local over = rest == 'n' or (recipients > 0 and count >= recipients)
+  if over or rest ~= 'k' then call('ZREM', claims, handle) end
+  if over then
     end_task(tid)
+  elseif rest == 'k' then
+    write_marks(tid, marks)
   else
     if rest == 'd' then
       marks[#marks + 1] = 'a'

@@ -121,6 +121,7 @@ pub(super) enum Rest {
     None,
     Deferred(u64),
     GivenBack,
+    Kept,
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
@@ -182,7 +183,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         notify,
     };
     let deferral = prop_oneof![Just(0), 0..30_000u64].prop_map(Rest::Deferred);
-    let rest = prop_oneof![Just(Rest::None), deferral.clone(), Just(Rest::GivenBack)];
+    let rest = prop_oneof![
+        Just(Rest::None),
+        deferral.clone(),
+        Just(Rest::GivenBack),
+        Just(Rest::Kept)
+    ];
     prop_oneof![
         3 => Just(whole(7, 0, false)),
         1 => any::<bool>().prop_map(move |notify| whole(0, 7, notify)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue::operation::{Next, Rest, Settlement, Taken};
+use queue::operation::{Begun, Next, Rest, Settlement, Taken};
 use queue::record::Resolution::{Delivered, Failed};
 
 use crate::caller::{deferred, failed, given_back};
@@ -96,6 +96,48 @@ pub(crate) async fn a_deferral_keeps_delivered_marks(h: impl Harness) {
     worker.settle(vec![of_three(&handle, &[1], later())]).await;
     assert_eq!(h.places().await, (0, 0, 0));
     assert!(h.read(&[sent.id]).await[0].is_none());
+}
+
+pub(crate) async fn a_claim_that_is_kept_goes_on_with_the_others(h: impl Harness) {
+    let mut worker = h.caller().await;
+    let sent = message(&["example.net"]);
+    worker.enqueue(std::slice::from_ref(&sent)).await;
+    let handle = handles_of(&sent).remove(0);
+    let reply = worker.claim(9, 9).await;
+    assert_eq!(worker.begin(&handle).await, Begun::Begun);
+    for recipient in [2, 0] {
+        let kept = of_three(&handle, &[recipient], Rest::Kept);
+        assert!(worker.settle(vec![kept]).await.stale.is_empty());
+        assert!(worker.check(&handle).await);
+        assert_eq!(h.places().await, (0, 0, 1));
+    }
+    // Nobody is left.
+    let last = of_three(&handle, &[1], Rest::Kept);
+    assert!(worker.settle(vec![last]).await.stale.is_empty());
+    worker.release(slots(&reply)).await;
+    assert_eq!(h.places().await, (0, 0, 0));
+    assert!(h.read(&[sent.id]).await[0].is_none());
+}
+
+pub(crate) async fn a_kept_claim_leaves_its_marks_to_whoever_takes_over(h: impl Harness) {
+    let (mut worker, mut other) = (h.caller().await, h.caller().await);
+    let sent = message(&["example.net"]);
+    worker.enqueue(std::slice::from_ref(&sent)).await;
+    let handle = handles_of(&sent).remove(0);
+    worker.claim(9, 9).await;
+    let kept = of_three(&handle, &[1], Rest::Kept);
+    worker.settle(vec![kept]).await;
+    h.live(&[&other], MINUTE).await;
+    let claimed = tasks(&other.claim(9, 9).await).remove(0);
+    assert_eq!(claimed.state.resolved, [(1, Delivered)]);
+    assert_eq!(claimed.state.attempts, 0);
+    // Kept by somebody else it is not, but who has the message is a fact.
+    let mut late = h.caller().await;
+    let kept = of_three(&handle, &[0], Rest::Kept);
+    assert_eq!(late.settle(vec![kept]).await.stale, [0]);
+    assert!(!other.check(&handle).await);
+    let claimed = tasks(&other.claim(9, 9).await).remove(0);
+    assert_eq!(claimed.state.resolved, [(0, Delivered), (1, Delivered)]);
 }
 
 pub(crate) async fn an_outcome_never_changes(h: impl Harness) {

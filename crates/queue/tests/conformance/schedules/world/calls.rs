@@ -78,6 +78,7 @@ impl<T: Harness> World<'_, T> {
             rest: match outcome.rest {
                 step::Rest::None => Rest::None,
                 step::Rest::GivenBack => Rest::GivenBack,
+                step::Rest::Kept => Rest::Kept,
                 step::Rest::Deferred(ms) => Rest::Deferred {
                     due_in: Duration::from_millis(ms),
                     notes: Bytes::from(format!("{ms}")),
