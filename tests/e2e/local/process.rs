@@ -108,6 +108,10 @@ impl Running {
         Ok(())
     }
 
+    pub(crate) fn is_running(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
         eventually("the process ends", limit, || {
             self.0.try_wait()?.context("it still runs")
