@@ -1,11 +1,18 @@
-//! The architecture's rules about dependencies, checked on what cargo resolves. What no crate may depend
-//! on at all is in `deny.toml`.
+//! The architecture's rules about the source as a whole: dependencies, checked on what cargo resolves; who
+//! writes Redis keys; one version. What no crate may depend on at all is in `deny.toml`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
-use crate::{command, paths::cargo};
+use crate::{
+    command,
+    paths::{cargo, workspace},
+};
 
 /// What a crate may depend on among ours, and what it must never depend on. A ban covers what is reached
 /// through other crates; where the name ends with `!`, only a direct dependency is banned, because a
@@ -174,4 +181,62 @@ fn the_binary_reaches_everything_it_is_made_of() {
     for name in ["relay", "operator", "tokio", "kube", "redb", "rustls"] {
         assert!(reached.contains(name), "{name}");
     }
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// The tests look into Redis from outside; the crates speak to it through `queue`.
+#[test]
+fn only_the_queue_knows_redis_keys_and_scripts() {
+    // Written so that this file is not found itself.
+    let key = ["mr", ":{"].concat();
+    let crates = workspace().join("crates");
+    let knows = |file: &Path| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.contains(&key) || file.extension().is_some_and(|it| it == "lua")
+    };
+    let (queue, others): (Vec<_>, Vec<_>) = files(&crates)
+        .into_iter()
+        .filter(|file| knows(file))
+        .partition(|file| file.starts_with(crates.join("queue")));
+    assert!(
+        !queue.is_empty(),
+        "nobody has Redis keys: the test looks for the wrong thing"
+    );
+    assert!(others.is_empty(), "{others:?}");
+}
+
+/// One image, one version: what the chart installs is what this source says of itself.
+#[test]
+fn the_chart_and_the_workspace_have_one_version() {
+    let read = |name: &str| fs::read_to_string(workspace().join(name)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let chart = read("charts/kurier/Chart.yaml");
+    for line in [
+        format!("version: {version}"),
+        format!("appVersion: {version}"),
+    ] {
+        assert!(
+            chart.lines().any(|it| it == line),
+            "no {line:?} in:\n{chart}"
+        );
+    }
+    let changes = read("CHANGELOG.md");
+    let heading = changes
+        .lines()
+        .find(|line| line.starts_with("## "))
+        .unwrap();
+    assert!(heading.starts_with(&format!("## {version} ")), "{heading}");
 }
