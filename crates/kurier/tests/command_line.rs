@@ -2,7 +2,7 @@
 //! configuration comes and goes.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -186,11 +186,14 @@ fn until<T>(relay: &mut Child, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// On a loopback address of this process' own: on the common one, any connection that somebody opens
+/// meanwhile may take the port.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    TcpListener::bind((Ipv4Addr::new(127, 64 + high % 64, middle, low), 0))
         .unwrap()
         .local_addr()
         .unwrap()
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
