@@ -3,10 +3,16 @@
 //! order of their names: `uninstall` is the last, all others leave a working relay.
 
 pub(crate) mod accounts;
+mod credentials;
+mod durability;
+mod exchangers;
 pub(crate) mod fleet;
 pub(crate) mod kubernetes;
+mod listeners;
+mod nodes;
 mod operations;
 mod resources;
+mod samples;
 pub(crate) mod trace;
 pub(crate) mod traffic;
 mod uninstall;

@@ -1,5 +1,6 @@
 //! One SMTP submission connection, written out plainly: what an application's library would do.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::corpus::Message;
 
@@ -44,6 +45,15 @@ impl Account {
     }
 }
 
+/// What of a connection is not as usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dial {
+    /// TLS comes before the greeting (RFC 8314 §3.3).
+    pub implicit_tls: bool,
+    /// Which of this machine's addresses the relay is to see.
+    pub source: Option<IpAddr>,
+}
+
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
@@ -55,20 +65,28 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(account: &Account) -> Result<Self> {
-        let timeout = Duration::from_secs(20);
-        let address = (account.host.as_str(), account.port);
-        let tcp = tokio::time::timeout(timeout, TcpStream::connect(address)).await??;
+        Self::dial(account, Dial::default()).await
+    }
+
+    pub async fn dial(account: &Account, dial: Dial) -> Result<Self> {
+        let limit = Duration::from_secs(20);
+        let tcp = tokio::time::timeout(limit, connect(account, dial.source)).await??;
         tcp.set_nodelay(true)?;
         let mut this = Self {
             stream: Box::new(tcp),
             buffer: Vec::new(),
         };
+        if dial.implicit_tls {
+            this = tokio::time::timeout(limit, this.secure(account)).await??;
+        }
         this.expect("220").await?;
         this.command("EHLO load.example", "250").await?;
         if let Some((user, password)) = &account.login {
-            this.command("STARTTLS", "220").await?;
-            this = this.secure(account).await?;
-            this.command("EHLO load.example", "250").await?;
+            if !dial.implicit_tls {
+                this.command("STARTTLS", "220").await?;
+                this = tokio::time::timeout(limit, this.secure(account)).await??;
+                this.command("EHLO load.example", "250").await?;
+            }
             let initial = STANDARD.encode(format!("\0{user}\0{password}"));
             this.command(&format!("AUTH PLAIN {initial}"), "235")
                 .await?;
@@ -139,6 +157,14 @@ impl Connection {
         Ok(self.stream.flush().await?)
     }
 
+    /// Whether the other side has neither ended the connection nor said anything for a moment.
+    pub async fn is_silent(&mut self) -> bool {
+        let moment = Duration::from_millis(200);
+        let mut octets = [0; 512];
+        let read = tokio::time::timeout(moment, self.stream.read(&mut octets)).await;
+        read.is_err() && self.buffer.is_empty()
+    }
+
     /// Waits until the other side ends the connection.
     pub async fn closed(&mut self) {
         let mut octets = [0; 512];
@@ -198,4 +224,17 @@ impl Connection {
             self.buffer.extend_from_slice(&octets[..count]);
         }
     }
+}
+
+async fn connect(account: &Account, source: Option<IpAddr>) -> Result<TcpStream> {
+    let Some(source) = source else {
+        return Ok(TcpStream::connect((account.host.as_str(), account.port)).await?);
+    };
+    let socket = match source {
+        IpAddr::V4(_) => TcpSocket::new_v4()?,
+        IpAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(source, 0))?;
+    let address = SocketAddr::new(account.host.parse()?, account.port);
+    Ok(socket.connect(address).await?)
 }

@@ -6,17 +6,23 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kurier_test::corpus::Message;
 use kurier_test::load::{Attempt, Summary};
-use kurier_test::submit::Account;
+use kurier_test::submit::{Account, Connection};
 
 use super::kubernetes::{MAIL, Pod, apply, get, kubectl, lines, logs};
 use crate::eventually::{eventually, holds};
 
-/// The keys of the account's Secret, decoded.
-pub(crate) fn secret() -> Result<BTreeMap<String, String>> {
-    let found = eventually("the account's Secret", Duration::from_secs(60), || {
-        get(&["secret/checkout-smtp"])
-    })?;
+/// The Secret of the account that most tests use.
+const ACCOUNT: &str = "checkout-smtp";
+
+/// The keys of a Secret, decoded.
+pub(crate) fn secret(name: &str) -> Result<BTreeMap<String, String>> {
+    let found = eventually(
+        &format!("the Secret {name}"),
+        Duration::from_secs(60),
+        || get(&[&format!("secret/{name}")]),
+    )?;
     let data = found["data"].as_object().context("a Secret without data")?;
     data.iter()
         .map(|(key, value)| {
@@ -28,7 +34,12 @@ pub(crate) fn secret() -> Result<BTreeMap<String, String>> {
 
 /// The account, at one pod instead of at the Service.
 pub(crate) fn account_at(pod: &Pod) -> Result<Account> {
-    let secret = secret()?;
+    account_of(ACCOUNT, pod)
+}
+
+/// The account in a Secret, at one pod.
+pub(crate) fn account_of(secret_name: &str, pod: &Pod) -> Result<Account> {
+    let secret = secret(secret_name)?;
     let key = |name: &str| {
         secret
             .get(name)
@@ -41,6 +52,18 @@ pub(crate) fn account_at(pod: &Pod) -> Result<Account> {
         server_name: Some(key("SMTP_HOST")?),
         login: Some((key("SMTP_USERNAME")?, key("SMTP_PASSWORD")?)),
         ca: Some(key("ca.crt")?.into_bytes()),
+    })
+}
+
+/// Submits one message at a pod; the reply to it.
+pub(crate) fn submit(pod: &Pod, index: u32) -> Result<String> {
+    let account = account_at(pod)?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut connection = Connection::open(&account).await?;
+        let message = Message::new("operations", index, None, "");
+        connection
+            .send("load@example.com", "sink@receiver.example", &message)
+            .await
     })
 }
 
@@ -83,9 +106,16 @@ pub(crate) fn queue_id(attempt: &Attempt) -> Result<String> {
 
 impl Load {
     pub(crate) fn start(run: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_on(None, run, arguments)
+    }
+
+    /// On this node, if one is named.
+    pub(crate) fn start_on(node: Option<&str>, run: &str, arguments: &[&str]) -> Result<Self> {
         let mut all = vec!["load", "--run", run, "--traces"];
         all.extend_from_slice(arguments);
-        apply(MAIL, &pod(run, &serde_json::to_string(&all)?))?;
+        let selector = node.map(|name| serde_json::json!({"kubernetes.io/hostname": name}));
+        let selector = selector.unwrap_or_else(|| serde_json::json!({}));
+        apply(MAIL, &pod(run, &serde_json::to_string(&all)?, &selector))?;
         Ok(Self {
             run: run.to_owned(),
         })
@@ -94,7 +124,11 @@ impl Load {
     /// Waits for the end of the load and reads its log.
     pub(crate) fn finish(self, limit: Duration) -> Result<Done> {
         let name = format!("pod/load-{}", self.run);
-        let phase = eventually(&format!("{name} ends"), limit, || {
+        // One question, and not one after the other: what asks takes time from what is measured.
+        let ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated}";
+        let timeout = format!("--timeout={}s", limit.as_secs());
+        kubectl(&["wait", "--namespace", MAIL, ended, &timeout, &name])?;
+        let phase = eventually(&format!("{name} ends"), SOON, || {
             let phase = get(&[&name])?["status"]["phase"].clone();
             holds(phase == "Succeeded" || phase == "Failed", &phase)?;
             Ok(phase)
@@ -110,13 +144,17 @@ impl Load {
     }
 }
 
-fn pod(run: &str, arguments: &str) -> String {
+/// Until the phase of a pod follows its container.
+const SOON: Duration = Duration::from_secs(10);
+
+fn pod(run: &str, arguments: &str, node_selector: &serde_json::Value) -> String {
     format!(
         "apiVersion: v1
 kind: Pod
 metadata: {{name: load-{run}, labels: {{app: load}}}}
 spec:
   restartPolicy: Never
+  nodeSelector: {node_selector}
   automountServiceAccountToken: false
   securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
   containers:
@@ -125,10 +163,10 @@ spec:
     imagePullPolicy: Never
     args: {arguments}
     securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-    envFrom: [{{secretRef: {{name: checkout-smtp}}}}]
+    envFrom: [{{secretRef: {{name: {ACCOUNT}}}}}]
     env: [{{name: SMTP_CA, value: /etc/smtp/ca.crt}}]
     volumeMounts: [{{name: account, mountPath: /etc/smtp}}]
-  volumes: [{{name: account, secret: {{secretName: checkout-smtp}}}}]
+  volumes: [{{name: account, secret: {{secretName: {ACCOUNT}}}}}]
 "
     )
 }

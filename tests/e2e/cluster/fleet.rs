@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::kubernetes::{
-    MAIL, Pod, SYSTEM, apply, apply_fixture, condition, helm, kubectl, ready_pods, repository,
+    MAIL, Pod, SYSTEM, apply, apply_fixture, condition, helm, ready_pods, repository, rolled_out,
     wait_for_pods,
 };
 
 /// Label selector of the relay's pods.
 pub(crate) const RELAY: &str =
     "app.kubernetes.io/component=relay,app.kubernetes.io/instance=outbound";
+/// The relay itself.
+pub(crate) const RELAY_OBJECT: &str = "mailrelay/outbound";
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 static INSTALLED: OnceLock<std::result::Result<Duration, String>> = OnceLock::new();
@@ -36,11 +38,12 @@ fn install() -> Result<Duration> {
         &format!("{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}"),
     )?;
     apply_fixture("peers.yaml")?;
-    let redis = std::fs::read_to_string(repository().join("deploy/redis.yaml"))?;
-    apply(
-        MAIL,
-        &redis.replace("image: redis:7", "image: docker.io/local/redis:7"),
+    apply_sample(
+        "redis.yaml",
+        &[("image: redis:7", "image: docker.io/local/redis:7")],
     )?;
+    apply_sample("otel-collector.yaml", &COLLECTOR)?;
+    super::listeners::new_certificate()?;
     for name in [
         "redis",
         "receiver-first",
@@ -48,15 +51,7 @@ fn install() -> Result<Duration> {
         "spans",
         "otel-collector",
     ] {
-        let deployment = format!("deployment/{name}");
-        kubectl(&[
-            "rollout",
-            "status",
-            "--namespace",
-            MAIL,
-            "--timeout=90s",
-            &deployment,
-        ])?;
+        rolled_out(MAIL, name)?;
     }
     let started = Instant::now();
     helm(&[
@@ -74,8 +69,34 @@ fn install() -> Result<Duration> {
         "90s",
     ])?;
     apply_fixture("relay.yaml")?;
-    condition("mailrelay/outbound", "Ready", "True", MINUTE)?;
+    condition(RELAY_OBJECT, "Ready", "True", MINUTE)?;
     Ok(started.elapsed())
+}
+
+/// As the sample asks for: another exporter in the place of `debug`. The tests' one hands spans on to
+/// their sink.
+const COLLECTOR: [(&str, &str); 3] = [
+    (
+        "image: otel/opentelemetry-collector:0.165.0",
+        "image: docker.io/local/otelcol:dev",
+    ),
+    (
+        "exporters: {debug: {verbosity: detailed}}",
+        "exporters: {otlp_http: {endpoint: \"http://spans:4319\", encoding: json, compression: none}}",
+    ),
+    ("exporters: [debug]", "exporters: [otlp_http]"),
+];
+
+/// Applies a file of `deploy/` with what an administrator would change in it.
+fn apply_sample(name: &str, changes: &[(&str, &str)]) -> Result<()> {
+    let path = repository().join("deploy").join(name);
+    let mut sample = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    for (from, to) in changes {
+        ensure!(sample.contains(from), "{name} has no {from:?}");
+        sample = sample.replace(from, to);
+    }
+    apply(MAIL, &sample)?;
+    Ok(())
 }
 
 /// The relay's pods, all of them ready.

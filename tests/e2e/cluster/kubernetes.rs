@@ -144,6 +144,7 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) address: String,
+    pub(crate) node: String,
 }
 
 /// Ready pods that are not on their way out, by label selector.
@@ -164,6 +165,7 @@ pub(crate) fn ready_pods(selector: &str) -> Result<Vec<Pod>> {
             name: text(&pod["metadata"]["name"]),
             uid: text(&pod["metadata"]["uid"]),
             address: text(&pod["status"]["podIP"]),
+            node: text(&pod["spec"]["nodeName"]),
         })
         .collect())
 }
@@ -175,6 +177,33 @@ pub(crate) fn wait_for_pods(selector: &str, count: usize, limit: Duration) -> Re
         holds(pods.len() == count, format_args!("ready: {pods:?}"))?;
         Ok(pods)
     })
+}
+
+/// Waits until a Deployment's pods are of its present template, and ready.
+pub(crate) fn rolled_out(namespace: &str, name: &str) -> Result<()> {
+    let deployment = format!("deployment/{name}");
+    kubectl(&[
+        "rollout",
+        "status",
+        "--namespace",
+        namespace,
+        "--timeout=90s",
+        &deployment,
+    ])?;
+    Ok(())
+}
+
+/// `redis-cli` in the pod of the queue.
+pub(crate) fn redis(arguments: &[&str]) -> Result<String> {
+    let cli = ["deployment/redis", "--", "redis-cli"];
+    kubectl(&[&["exec", "--namespace", MAIL][..], &cli, arguments].concat())
+}
+
+/// A merge patch of an object's spec.
+pub(crate) fn patch(object: &str, patch: &str) -> Result<()> {
+    let merge = ["--type", "merge", "--patch", patch];
+    kubectl(&[&["patch", "--namespace", MAIL, object][..], &merge].concat())?;
+    Ok(())
 }
 
 pub(crate) fn logs(target: &str) -> Result<String> {

@@ -3,41 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use kurier_test::corpus::Message;
-use kurier_test::submit::Connection;
 
-use super::accounts::{Load, account_at, run_named};
-use super::fleet::{MINUTE, installed, relay_pods, set_mode};
-use super::kubernetes::{MAIL, Pod, condition, get, kubectl};
+use super::accounts::{Load, run_named, submit};
+use super::fleet::{MINUTE, RELAY_OBJECT, installed, relay_pods, set_mode};
+use super::kubernetes::{MAIL, Pod, condition, get, kubectl, patch, redis};
 use super::traffic::all_arrived;
 use crate::eventually::{eventually, holds};
-
-const RELAY_OBJECT: &str = "mailrelay/outbound";
-
-fn patch(object: &str, patch: &str) -> Result<()> {
-    kubectl(&[
-        "patch",
-        "--namespace",
-        MAIL,
-        object,
-        "--type",
-        "merge",
-        "--patch",
-        patch,
-    ])?;
-    Ok(())
-}
-
-fn submit(pod: &Pod, index: u32) -> Result<String> {
-    let account = account_at(pod)?;
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let mut connection = Connection::open(&account).await?;
-        let message = Message::new("operations", index, None, "");
-        connection
-            .send("load@example.com", "sink@receiver.example", &message)
-            .await
-    })
-}
 
 #[test]
 fn f_replicas_converge_and_status_says_so() -> Result<()> {
@@ -75,12 +46,12 @@ fn g_queued_mail_follows_a_changed_smarthost() -> Result<()> {
     })?;
     let changed = Instant::now();
     patch(
-        "mailroute/receivers",
+        ROUTE,
         r#"{"spec": {"rules": [{"name": "first",
             "match": {"recipientDomains": ["receiver.example"]},
             "action": {"type": "Smarthost", "smarthost": {"host": "receiver-second", "port": 25}}}]}}"#,
     )?;
-    route_programmed(Duration::from_secs(10))?;
+    route_programmed(ROUTE, Duration::from_secs(10))?;
     println!(
         "a route change was served by every pod after {:?}",
         changed.elapsed()
@@ -88,13 +59,15 @@ fn g_queued_mail_follows_a_changed_smarthost() -> Result<()> {
     all_arrived("receiver-second", &run, &done.accepted(), MINUTE)?;
     set_mode("receiver-first", "{}")?;
     super::kubernetes::apply_fixture("relay.yaml")?;
-    route_programmed(MINUTE)
+    route_programmed(ROUTE, MINUTE)
 }
 
+const ROUTE: &str = "mailroute/receivers";
+
 /// Every pod serves the current generation of the route.
-fn route_programmed(limit: Duration) -> Result<()> {
+pub(crate) fn route_programmed(route: &str, limit: Duration) -> Result<()> {
     eventually("the route is programmed", limit, || {
-        let route = get(&["mailroute/receivers"])?;
+        let route = get(&[route])?;
         let generation = &route["metadata"]["generation"];
         let conditions = route["status"]["parents"][0]["conditions"].as_array();
         let programmed = conditions.is_some_and(|all| {
@@ -139,15 +112,7 @@ fn i_without_redis_status_says_so_and_clients_get_451() -> Result<()> {
     let pods = relay_pods(3)?;
     let pod = pods.first().context("a pod")?;
     eventually("the queue is empty", MINUTE, || {
-        let queue = kubectl(&[
-            "exec",
-            "--namespace",
-            MAIL,
-            "deployment/redis",
-            "--",
-            "redis-cli",
-            "dbsize",
-        ])?;
+        let queue = redis(&["dbsize"])?;
         let reply = submit(pod, 8)?;
         holds(reply.starts_with("250"), format_args!("{queue} {reply}"))
     })?;
@@ -192,17 +157,7 @@ fn i_without_redis_status_says_so_and_clients_get_451() -> Result<()> {
 /// No message record is left in Redis.
 fn all_settled() -> Result<()> {
     eventually("everything is settled", MINUTE, || {
-        let keys = kubectl(&[
-            "exec",
-            "--namespace",
-            MAIL,
-            "deployment/redis",
-            "--",
-            "redis-cli",
-            "--scan",
-            "--pattern",
-            "mr:{mail.outbound:0}:m:*",
-        ])?;
+        let keys = redis(&["--scan", "--pattern", "mr:{mail.outbound:0}:m:*"])?;
         holds(keys.trim().is_empty(), keys)
     })
 }

@@ -1,8 +1,9 @@
 //! What the Collector handed on, asked by message.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kurier_test::collect::Span;
 use kurier_test::load::Attempt;
 
@@ -32,17 +33,34 @@ fn check(
     accepted: &BTreeMap<String, Attempt>,
     one: impl Fn(&Attempt, &[Span]) -> Result<()>,
 ) -> Result<()> {
+    let mut attempts = BTreeMap::new();
+    for attempt in accepted.values() {
+        attempts.insert(queue_id(attempt)?, attempt);
+    }
+    each(attempts.keys(), |id, spans| {
+        one(attempts[id], spans).with_context(|| format!("message {}", attempts[id].id))
+    })
+}
+
+/// As [`check`], by queue id.
+fn each<'a>(
+    ids: impl Iterator<Item = &'a String> + Clone,
+    one: impl Fn(&str, &[Span]) -> Result<()>,
+) -> Result<()> {
     eventually("the spans of every message", MINUTE, || {
         let spans = by_queue_id()?;
-        for attempt in accepted.values() {
-            let id = queue_id(attempt)?;
-            let own = spans.get(&id).map_or(&[][..], Vec::as_slice);
-            one(attempt, own).map_err(|error| {
-                error.context(format!("message {} ({id}): {own:#?}", attempt.id))
-            })?;
+        for id in ids.clone() {
+            let own = spans.get(id).map_or(&[][..], Vec::as_slice);
+            one(id, own).with_context(|| format!("{id}: {own:#?}"))?;
         }
         Ok(())
     })
+}
+
+fn in_one_trace(spans: &[Span]) -> Result<()> {
+    let traces: BTreeSet<_> = spans.iter().map(|span| span.trace.as_str()).collect();
+    ensure!(traces.len() == 1, "{} traces", traces.len());
+    Ok(())
 }
 
 fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
@@ -53,8 +71,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
 /// sent one.
 pub(crate) fn each_message_is_one_trace(accepted: &BTreeMap<String, Attempt>) -> Result<()> {
     check(accepted, |attempt, spans| {
-        let traces: BTreeSet<_> = spans.iter().map(|span| span.trace.as_str()).collect();
-        ensure!(traces.len() == 1, "{} traces", traces.len());
+        in_one_trace(spans)?;
         let [receive] = named(spans, "smtp.receive")[..] else {
             anyhow::bail!("one smtp.receive")
         };
@@ -74,12 +91,7 @@ pub(crate) fn each_message_is_one_trace(accepted: &BTreeMap<String, Attempt>) ->
             "an smtp.deliver is not a child of queue.enqueue"
         );
         ensure!(
-            deliveries.iter().any(|deliver| {
-                deliver
-                    .attributes
-                    .get("smtp.reply_code")
-                    .is_some_and(|code| code == "250")
-            }),
+            deliveries.into_iter().any(is_done),
             "no smtp.deliver carries the next hop's 250"
         );
         let sent = attempt
@@ -100,11 +112,45 @@ pub(crate) fn each_message_is_one_trace(accepted: &BTreeMap<String, Attempt>) ->
     })
 }
 
+/// Whether an attempt ended with the next hop's `250`.
+fn is_done(deliver: &Span) -> bool {
+    let code = deliver.attributes.get("smtp.reply_code");
+    code.is_some_and(|code| code == "250")
+}
+
 fn pods<'a>(spans: &'a [Span], name: &str) -> BTreeSet<&'a str> {
-    let named = named(spans, name).into_iter();
-    named
+    pods_of(named(spans, name).into_iter())
+}
+
+/// The pods that delivered, which failed attempts do not make them.
+fn deliverers(spans: &[Span]) -> BTreeSet<&str> {
+    let deliveries = named(spans, "smtp.deliver").into_iter();
+    pods_of(deliveries.filter(|span| is_done(span)))
+}
+
+fn pods_of<'a>(spans: impl Iterator<Item = &'a Span>) -> BTreeSet<&'a str> {
+    spans
         .filter_map(|span| span.attributes.get(POD).map(String::as_str))
         .collect()
+}
+
+/// From which pod to which the messages went: the one that received each, and the one that delivered.
+pub(crate) fn legs(accepted: &BTreeMap<String, Attempt>) -> Result<BTreeSet<(String, String)>> {
+    let found = RefCell::new(BTreeSet::new());
+    check(accepted, |_, spans| {
+        let (from, to) = (pods(spans, "smtp.receive"), deliverers(spans));
+        ensure!(from.len() == 1 && !to.is_empty(), "{from:?} to {to:?}");
+        for leg in from
+            .iter()
+            .flat_map(|from| to.iter().map(move |to| (from, to)))
+        {
+            found
+                .borrow_mut()
+                .insert((leg.0.to_string(), leg.1.to_string()));
+        }
+        Ok(())
+    })?;
+    Ok(found.into_inner())
 }
 
 /// Queue ids of what a pod has received, as far as the Collector knows.
@@ -135,25 +181,20 @@ pub(crate) fn delivered_elsewhere(
     })
 }
 
-/// Among what a killed pod held, some traces name two pods.
-pub(crate) fn taken_over_by_another_pod(taken_over: &BTreeMap<String, Attempt>) -> Result<()> {
-    eventually("a trace with two pods", MINUTE, || {
-        let spans = by_queue_id()?;
-        for attempt in taken_over.values() {
-            let own = spans
-                .get(&queue_id(attempt)?)
-                .map_or(&[][..], Vec::as_slice);
-            let all: BTreeSet<_> = own
-                .iter()
-                .filter_map(|span| span.attributes.get(POD))
-                .collect();
-            if all.len() > 1 {
-                return Ok(());
-            }
-        }
-        anyhow::bail!(
-            "each of {} messages was seen by one pod only",
-            taken_over.len()
-        )
+/// Each of these messages is one trace that begins in the pod that was killed and ends in another.
+pub(crate) fn taken_over(ids: &BTreeSet<String>, victim: &str) -> Result<()> {
+    each(ids.iter(), |_, spans| {
+        in_one_trace(spans)?;
+        let received = pods(spans, "smtp.receive");
+        ensure!(
+            received == BTreeSet::from([victim]),
+            "received by {received:?}"
+        );
+        let delivered = deliverers(spans);
+        ensure!(
+            delivered.iter().any(|pod| *pod != victim),
+            "delivered by {delivered:?}"
+        );
+        Ok(())
     })
 }

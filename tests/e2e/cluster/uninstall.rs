@@ -1,23 +1,22 @@
 //! Going away. The name of this file puts it behind all others.
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::fleet::{MINUTE, installed};
 use super::kubernetes::{MAIL, SYSTEM, get, helm, items, kubectl};
 use crate::eventually::{eventually, holds};
 
+/// Every kind of which the operator makes children.
+const KINDS: &str = "deployment,replicaset,pod,service,secret,serviceaccount,poddisruptionbudget";
+const DEFINITIONS: [&str; 3] = ["crd", "-l", "app.kubernetes.io/name=kurier"];
+
+/// The chart and the definitions are taken away, and nothing else: no resource is deleted by name.
 #[test]
 fn uninstalling_leaves_nothing_behind() -> Result<()> {
     installed()?;
-    let kinds = "mailroute,mailcredential,mailrelay";
-    kubectl(&[
-        "delete",
-        "--namespace",
-        MAIL,
-        kinds,
-        "--all",
-        "--timeout=60s",
-    ])?;
+    let before = children()?;
+    ensure!(!before.is_empty(), "the relay has no children");
     helm(&[
         "uninstall",
         "kurier",
@@ -27,41 +26,59 @@ fn uninstalling_leaves_nothing_behind() -> Result<()> {
         "--timeout",
         "90s",
     ])?;
-    let definitions = get(&["crd", "-l", "app.kubernetes.io/name=kurier"])?;
     ensure!(
-        !items(&definitions).is_empty(),
-        "uninstalling took the CRDs, and all relays with them"
+        !items(&get(&DEFINITIONS)?).is_empty(),
+        "uninstalling took the definitions, and all relays with them"
     );
-    kubectl(&[
-        "delete",
-        "crd",
-        "-l",
-        "app.kubernetes.io/name=kurier",
-        "--timeout=60s",
-    ])?;
+    let now = children()?;
+    let lost: Vec<_> = before.iter().filter(|name| !now.contains(name)).collect();
+    ensure!(lost.is_empty(), "mail went with the operator: {lost:?}");
+    eventually("the operator leaves nothing", MINUTE, operator_is_gone)?;
+
+    kubectl(&[&["delete", "--timeout=60s"][..], &DEFINITIONS].concat())?;
     eventually("the relay's children are gone", MINUTE, || {
-        let kinds = "deployment,replicaset,pod,service,secret,serviceaccount,poddisruptionbudget";
-        let left: Vec<String> = items(&get(&[kinds])?)
-            .iter()
-            .filter(|object| {
-                let labels = &object["metadata"]["labels"];
-                labels["app.kubernetes.io/managed-by"] == "kurier-operator"
-                    || labels["app.kubernetes.io/name"] == "kurier"
-            })
-            .map(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]))
-            .collect();
+        let left = children()?;
         holds(left.is_empty(), format_args!("{left:?}"))?;
         // By name too, in case a child lost its labels.
-        let names = kubectl(&["get", kinds, "--namespace", MAIL, "-o", "name"])?;
+        let names = kubectl(&["get", KINDS, "--namespace", MAIL, "-o", "name"])?;
         holds(
             !names.contains("outbound") && !names.contains("checkout"),
             names,
         )
     })?;
-    let cluster = kubectl(&["get", "clusterrole,clusterrolebinding", "-o", "name"])?;
-    ensure!(
-        !cluster.contains("kurier"),
-        "left in the cluster: {cluster}"
-    );
+    operator_is_gone()
+}
+
+/// What bears the label of the operator or of the product, where the mail is.
+fn children() -> Result<Vec<String>> {
+    let all = get(&[KINDS])?;
+    let label = |object: &Value, name: &str| object["metadata"]["labels"][name].clone();
+    let ours = items(&all).iter().filter(|object| {
+        label(object, "app.kubernetes.io/managed-by") == "kurier-operator"
+            || label(object, "app.kubernetes.io/name") == "kurier"
+    });
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(ours
+        .map(|object| {
+            let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+            format!("{}/{}", text(kind), text(name))
+        })
+        .collect())
+}
+
+/// Nothing of the release is left: not in its namespace, and not in the cluster as a whole.
+fn operator_is_gone() -> Result<()> {
+    let own = [KINDS, "lease,role,rolebinding,configmap"].join(",");
+    for scope in [
+        &["get", &own, "--namespace", SYSTEM, "-o", "name"][..],
+        &["get", "clusterrole,clusterrolebinding", "-o", "name"],
+    ] {
+        let names = kubectl(scope)?;
+        let left: Vec<_> = names
+            .lines()
+            .filter(|name| name.contains("kurier"))
+            .collect();
+        holds(left.is_empty(), format_args!("{left:?}"))?;
+    }
     Ok(())
 }
