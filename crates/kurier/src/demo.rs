@@ -52,23 +52,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
         site.address, receiver.address
     );
     let journeys = Journeys::follow(site.outcomes());
-    sender::submit_all(&plan, &site, &certificate, &journeys).await?;
-    println!("{:5.1} s  all submitted", started.elapsed().as_secs_f64());
-    let mut shown = (0, 0);
-    while !journeys.complete(&plan, &receiver) && started.elapsed() < LIMIT {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = (journeys.ended(), receiver.notices().len());
-        if now != shown && started.elapsed().subsec_millis() < 100 {
-            shown = now;
-            let at = started.elapsed().as_secs_f64();
-            println!(
-                "{at:5.1} s  {} of {} ended, {} notices received",
-                now.0,
-                plan.len(),
-                now.1
-            );
+    let work = async {
+        sender::submit_all(&plan, &site, &certificate, &journeys).await?;
+        println!("{:5.1} s  all submitted", started.elapsed().as_secs_f64());
+        let submitted = Instant::now();
+        while !journeys.complete(&plan, &receiver) && submitted.elapsed() < LIMIT {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-    }
+        anyhow::Ok(())
+    };
+    let progress = || {
+        println!(
+            "{:5.1} s  {} of {} accepted, {} ended, {} notices received",
+            started.elapsed().as_secs_f64(),
+            journeys.accepted_count(),
+            plan.len(),
+            journeys.ended(),
+            receiver.notices().len()
+        );
+    };
+    meanwhile(work, Duration::from_secs(1), progress).await?;
     site.stop().await;
     Ok(report::print(
         &plan,
@@ -78,5 +81,43 @@ pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
     ))
 }
 
-/// By then every message has had its retry and the one that expires has expired.
+/// Works to the end, and shows the progress again and again meanwhile.
+async fn meanwhile<T>(
+    work: impl Future<Output = T>,
+    every: Duration,
+    mut progress: impl FnMut(),
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(every, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => progress(),
+        }
+    }
+}
+
+/// After the last message was submitted: by then every one has had its retry, and the one that expires
+/// has expired.
 const LIMIT: Duration = Duration::from_secs(55);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn progress_is_shown_while_the_work_goes_on() {
+        let (show, mut shown) = mpsc::unbounded_channel();
+        let work = async {
+            for _ in 0..3 {
+                shown.recv().await;
+            }
+            "done"
+        };
+        let progress = || show.send(()).unwrap();
+        let all = meanwhile(work, Duration::from_millis(1), progress);
+        let ended = tokio::time::timeout(Duration::from_secs(60), all).await;
+        assert_eq!(ended, Ok("done"));
+    }
+}

@@ -28,6 +28,11 @@ fn it_shows_each_journey_and_ends_well() -> Result<()> {
     ensure!(figure(&text, "deferred, then delivered")? >= 20, "{text}");
     ensure!(figure(&text, "bounced")? >= 10, "{text}");
     assert_eq!(figure(&text, "expired")?, 1);
+    // It takes the twelve seconds that the one which expires has.
+    let progress = text
+        .lines()
+        .filter(|line| line.contains(" of 200 accepted, "));
+    ensure!(progress.count() >= 5, "no progress is shown:\n{text}");
     Ok(())
 }
 

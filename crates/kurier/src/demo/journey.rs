@@ -56,6 +56,10 @@ impl Journeys {
         self.known().queue_ids.insert(number, queue_id.to_owned());
     }
 
+    pub(super) fn accepted_count(&self) -> usize {
+        self.known().queue_ids.len()
+    }
+
     pub(super) fn missed(&self) -> u64 {
         self.known().missed
     }
