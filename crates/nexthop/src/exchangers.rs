@@ -203,11 +203,7 @@ mod tests {
     #[test]
     fn the_worst_of_too_many_are_cut_off() {
         let names: Vec<String> = (0..100).map(|n| format!("mx{n}.example.")).collect();
-        let records: Vec<(u16, &str)> = names
-            .iter()
-            .enumerate()
-            .map(|(n, name)| (n as u16, name.as_str()))
-            .collect();
+        let records: Vec<(u16, &str)> = (0..).zip(names.iter().map(String::as_str)).collect();
         let kept = ordered(&records, 1).unwrap();
         assert_eq!(kept.len(), MAX_EXCHANGERS);
         assert_eq!(kept[19], "mx19.example");

@@ -18,7 +18,7 @@ impl Shuffle {
 
     fn below(&mut self, bound: usize) -> usize {
         // The bias of the remainder is far below what matters for a handful of elements.
-        (self.next() % bound as u64) as usize
+        usize::try_from(self.next() % bound as u64).expect("is below `bound`")
     }
 
     fn next(&mut self) -> u64 {

@@ -70,10 +70,9 @@ mod tests {
     use super::*;
 
     fn site(hosts: &[&str]) -> String {
-        let records: Vec<MX> = hosts
-            .iter()
-            .enumerate()
-            .map(|(n, host)| MX::new(n as u16, Name::from_ascii(format!("{host}.")).unwrap()))
+        let records: Vec<MX> = (0..)
+            .zip(hosts)
+            .map(|(n, host)| MX::new(n, Name::from_ascii(format!("{host}.")).unwrap()))
             .collect();
         let domain = HostName::parse("example.org").unwrap();
         mx_site(&Exchangers::from_records(domain, &records, 1).unwrap())

@@ -3,6 +3,11 @@
 //!
 //! `cargo bench -p queue --bench cycle [-- messages [octets [folder]]]` prints a line for each case
 //! and ends with an error when the budget is missed.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "figures are small, and shown"
+)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

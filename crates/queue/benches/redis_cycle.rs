@@ -3,6 +3,11 @@
 //!
 //! `cargo bench -p queue --bench redis_cycle [-- messages [queues]]` prints a line for each case and
 //! ends with an error when a budget is missed.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "figures are small, and shown"
+)]
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;

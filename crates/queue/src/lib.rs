@@ -22,6 +22,11 @@
 //! * What parks, wakes: by its cause, and by a safety wake at the latest.
 //!
 //! What it does not do: choose next hops, talk SMTP, write DSN text.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "lengths and ordinals are checked where a record is made and where it is read, and no \
+              number of milliseconds comes near 64 bits"
+)]
 
 pub mod durability;
 pub mod embedded;

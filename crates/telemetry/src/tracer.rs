@@ -71,7 +71,7 @@ impl Sampling {
     /// Consistent probability sampling: the random part of the trace id against a threshold, so
     /// that everybody who samples a trace at this share or a higher one keeps the same traces.
     fn samples(self, trace_id: TraceId) -> bool {
-        (trace_id.0 as u64) & (RANDOM_BITS - 1) >= self.threshold
+        trace_id.0 & u128::from(RANDOM_BITS - 1) >= u128::from(self.threshold)
     }
 }
 

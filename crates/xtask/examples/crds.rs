@@ -1,4 +1,5 @@
 //! Writes the custom resource definitions to standard output: a JSON object of file names and YAML texts.
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::collections::BTreeMap;
 

@@ -16,6 +16,10 @@
 //!
 //! It does not: touch the machine's own services, keep state outside the cache and state folders, or
 //! hide a tier that could not run.
+#![allow(
+    clippy::print_stdout,
+    reason = "a command's answer goes to standard output"
+)]
 
 mod bench;
 mod cluster;

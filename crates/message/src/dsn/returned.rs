@@ -13,15 +13,12 @@ pub(super) enum Returned {
 impl Returned {
     /// Chooses by what fits into `room`.
     pub(super) fn new(original: &Content, whole_wanted: bool, room: usize) -> Self {
-        let fits = original.raw_len() <= MAX_WHOLE && original.stuffed_len() <= room as u64;
+        let fits = original.raw_len() <= MAX_WHOLE as u64 && original.stuffed_len() <= room as u64;
         // RFC 3461 §6.2 (d): the whole goes back only with a failure.
         if whole_wanted && fits && lines_fit(original) {
             Self::Message(original.clone())
         } else {
-            Self::Headers(headers(
-                original,
-                room.clamp(MIN_HEADERS, MAX_WHOLE as usize),
-            ))
+            Self::Headers(headers(original, room.clamp(MIN_HEADERS, MAX_WHOLE)))
         }
     }
 
@@ -97,7 +94,7 @@ fn lines_fit(original: &Content) -> bool {
     original.lines().all(|line| line.len() <= MAX_LINE)
 }
 
-const MAX_WHOLE: u64 = 50_000;
+const MAX_WHOLE: usize = 50_000;
 /// Enough for From, To, Subject and Message-ID.
 const MIN_HEADERS: usize = 2_000;
 /// RFC 5321 §4.5.3.1.6: 1000 octets with CRLF.

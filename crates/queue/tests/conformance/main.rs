@@ -4,6 +4,10 @@
 //! stands still until a test moves it. [`schedules`] compares the back ends with the model, reply
 //! by reply, under random schedules. `redis_*` are tests of a real server: durability, outages, a
 //! network that fails.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers of a test are small"
+)]
 
 mod caller;
 mod clock;

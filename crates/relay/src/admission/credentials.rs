@@ -225,7 +225,7 @@ mod tests {
         // No derivation can be had: whoever gets in now does so from memory.
         let _all = credentials
             .derivations
-            .acquire_many(DERIVATIONS as u32)
+            .acquire_many(u32::try_from(DERIVATIONS).unwrap())
             .await
             .unwrap();
         assert!(credentials.verify("user", "pencil").await.is_some());
