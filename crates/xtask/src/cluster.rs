@@ -37,6 +37,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 pub(crate) use layout::Cluster;
+pub(crate) use membership::Belonging;
+pub(crate) use teardown::in_words;
 
 use crate::tools::go;
 
@@ -104,10 +106,10 @@ impl Cluster {
     /// The cluster in the default folder, started when it is not running.
     ///
     /// # Errors
-    /// When a part does not get ready.
-    pub(crate) fn up() -> Result<Self> {
+    /// When a part does not get ready, or it runs with another number of nodes.
+    pub(crate) fn up(nodes: u8) -> Result<Self> {
         let cluster = Self::at(None)?;
-        bringup::up(&cluster, None)?;
+        bringup::up(&cluster, Some(nodes))?;
         Ok(cluster)
     }
 

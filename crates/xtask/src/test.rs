@@ -14,6 +14,7 @@ mod budget;
 mod build;
 mod chart;
 mod cluster;
+mod crash;
 mod gates;
 #[cfg(test)]
 mod invariants;

@@ -6,7 +6,7 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fs,
+    fmt, fs,
     os::unix::{ffi::OsStringExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
@@ -14,33 +14,31 @@ use std::{
 use super::{Cluster, cgroup, daemon::MARK};
 use crate::process;
 
-pub(super) struct Process {
-    pub(super) pid: u32,
-    name: String,
+/// One thing of a cluster outside its folder.
+pub(crate) enum Belonging {
+    Cgroup(PathBuf),
+    Mount(PathBuf),
+    NetworkNamespace(String),
+    Process(Process),
+}
+
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    started: u64,
 }
 
 impl Cluster {
-    /// Everything that is there, in words.
-    pub(super) fn belongings(&self) -> Vec<String> {
-        let processes = self.processes();
+    /// Everything that is there.
+    pub(crate) fn belongings(&self) -> Vec<Belonging> {
+        let processes = self.processes().into_iter().map(Belonging::Process);
+        let mounts = self.mounts().into_iter().map(Belonging::Mount);
+        let names = self.network_namespaces().into_iter();
+        let groups = cgroup::groups(self).into_iter().map(Belonging::Cgroup);
         processes
-            .iter()
-            .map(|process| format!("process {} ({})", process.pid, process.name))
-            .chain(
-                self.mounts()
-                    .iter()
-                    .map(|path| format!("mount {}", path.display())),
-            )
-            .chain(
-                self.network_namespaces()
-                    .iter()
-                    .map(|name| format!("network namespace {name}")),
-            )
-            .chain(
-                cgroup::groups(self)
-                    .iter()
-                    .map(|path| format!("cgroup {}", path.display())),
-            )
+            .chain(mounts)
+            .chain(names.map(Belonging::NetworkNamespace))
+            .chain(groups)
             .collect()
     }
 
@@ -79,6 +77,7 @@ impl Cluster {
                 stat.alive.then_some(Process {
                     pid,
                     name: stat.name,
+                    started: stat.started,
                 })
             })
             .collect()
@@ -86,12 +85,8 @@ impl Cluster {
 
     /// Mount points in the cluster's folder, the innermost first.
     pub(super) fn mounts(&self) -> Vec<PathBuf> {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut found: Vec<_> = table
-            .lines()
-            .filter_map(mount_point)
-            .filter(|path| path.starts_with(self.dir()))
-            .collect();
+        let mut found = mount_points();
+        found.retain(|path| path.starts_with(self.dir()));
         // Later mounts lie in or over earlier ones.
         found.reverse();
         found
@@ -103,6 +98,30 @@ impl Cluster {
         entries(NETNS)
             .filter(|name| name.starts_with(&prefix))
             .collect()
+    }
+}
+
+impl Belonging {
+    /// Looked at by itself: not what the cluster is known by, but whether this is still there.
+    pub(crate) fn is_there(&self) -> bool {
+        match self {
+            Self::Cgroup(path) => path.exists(),
+            Self::Mount(path) => mount_points().contains(path),
+            Self::NetworkNamespace(name) => Path::new(NETNS).join(name).exists(),
+            Self::Process(process) => process::stat(process.pid)
+                .is_some_and(|stat| stat.alive && stat.started == process.started),
+        }
+    }
+}
+
+impl fmt::Display for Belonging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+            Self::Mount(path) => write!(f, "mount {}", path.display()),
+            Self::NetworkNamespace(name) => write!(f, "network namespace {name}"),
+            Self::Process(process) => write!(f, "process {} ({})", process.pid, process.name),
+        }
     }
 }
 
@@ -122,6 +141,12 @@ fn has_variable(environment: &[u8], variable: &str) -> bool {
     environment
         .split(|byte| *byte == 0)
         .any(|entry| entry == variable.as_bytes())
+}
+
+/// Where something is mounted, in the order in which it was.
+fn mount_points() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().filter_map(mount_point).collect()
 }
 
 /// The fifth field of a line of proc_pid_mountinfo(5), where blanks and backslashes are octal.

@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Cluster, bringup, cgroup, membership::entries};
+use super::{
+    Cluster, bringup, cgroup,
+    membership::{Belonging, entries},
+};
 use crate::{
     command,
     process::{self, Signal},
@@ -67,7 +70,7 @@ pub(super) fn remove(cluster: &Cluster) -> Result<bool> {
     if left.is_err() {
         bail!(
             "these are left and cannot be removed:\n{}",
-            cluster.belongings().join("\n")
+            in_words(&cluster.belongings())
         );
     }
     remove_strays(cluster);
@@ -82,6 +85,12 @@ pub(super) fn remove(cluster: &Cluster) -> Result<bool> {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(true)
+}
+
+/// One a line.
+pub(crate) fn in_words<'a>(belongings: impl IntoIterator<Item = &'a Belonging>) -> String {
+    let lines = belongings.into_iter().map(ToString::to_string);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn kill(cluster: &Cluster) {

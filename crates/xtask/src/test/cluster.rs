@@ -2,12 +2,15 @@
 
 use anyhow::Result;
 
-use super::{budget::Budget, build::TestProgram, report::Report};
+use super::{budget::Budget, build::TestProgram, crash, report::Report};
 use crate::{
     cluster::Cluster,
     command,
     image::{self, Name, Profile},
 };
+
+/// Mail is to cross from one to the other.
+const NODES: u8 = 2;
 
 const IMAGES: [Name; 4] = [Name::Kurier, Name::KurierTest, Name::Redis, Name::Otelcol];
 
@@ -39,11 +42,11 @@ impl Shared {
         result
     }
 
-    /// Takes the cluster down, and says so in the report.
+    /// Takes the cluster down after a crash of it, and says so in the report.
     pub(super) fn finish(self, report: &mut Report) {
         if let Some(cluster) = self.started {
             report.add("cluster down", 2, |budget| {
-                cluster.down()?;
+                crash::crashed(&cluster)?;
                 budget.tally.passed += 1;
                 Ok(())
             });
@@ -56,7 +59,7 @@ impl Shared {
             // Also when it does not get ready: what has started is to go.
             self.started = Some(Cluster::at(None)?);
         }
-        Cluster::up()
+        Cluster::up(NODES)
     }
 }
 
