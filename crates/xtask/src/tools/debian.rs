@@ -13,7 +13,7 @@ use super::is_root;
 use crate::command;
 
 /// Packages, each with who needs it.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("binutils", "strip, for images"),
     ("ca-certificates", "the image's trust anchors"),
     ("conntrack", "kube-proxy"),
@@ -21,6 +21,7 @@ const PACKAGES: [(&str, &str); 16] = [
     ("iproute2", "namespaces"),
     ("iptables", "kube-proxy"),
     ("kmod", "the bridge's netfilter module"),
+    ("libnet-ssleay-perl", "TLS of swaks"),
     ("mount", "clean-up"),
     ("openssl", "certificates"),
     (
@@ -28,6 +29,7 @@ const PACKAGES: [(&str, &str); 16] = [
         "smtp-source, smtp-sink, interoperability, the benchmark",
     ),
     ("procps", "sysctl"),
+    ("python3", "smtplib, and its reading of MIME"),
     ("redis-server", "the queue"),
     ("redis-tools", "redis-cli"),
     ("runc", "containers"),

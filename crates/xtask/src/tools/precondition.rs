@@ -52,9 +52,6 @@ pub(crate) fn missing() -> Vec<String> {
             GO.0, GO.1
         ));
     }
-    if version(Command::new("python3").arg("--version")).is_none() {
-        missing.push("python3 is not in PATH: install the package python3".to_owned());
-    }
     missing
 }
 
