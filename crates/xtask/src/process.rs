@@ -4,6 +4,8 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     process::Child,
+    thread,
+    time::{Duration, Instant},
 };
 
 pub(crate) use rustix::process::Signal;
@@ -15,6 +17,8 @@ pub(crate) struct Stat {
     pub(crate) name: String,
     /// A zombie is not: it has given back everything but its number, which its parent holds.
     pub(crate) alive: bool,
+    /// By a signal: it does nothing until it is told to go on.
+    stopped: bool,
     pub(crate) parent: u32,
     /// In clock ticks, of itself and of its children that have ended and been waited for.
     pub(crate) cpu: u64,
@@ -80,11 +84,24 @@ pub(crate) fn kill_tree(child: &mut Child) {
             break;
         }
         new.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        wait_for_stop(&new);
         stopped.extend(new);
     }
     stopped.iter().for_each(|pid| signal(*pid, Signal::KILL));
     let _ = child.wait();
 }
+
+/// A process that was told to stop does what it is in the kernel for first, and that may be a fork.
+fn wait_for_stop(processes: &[u32]) {
+    let deadline = Instant::now() + STOPPED_BY;
+    let still = |pid: &u32| stat(*pid).is_none_or(|stat| stat.stopped || !stat.alive);
+    while !processes.iter().all(still) && Instant::now() < deadline {
+        thread::yield_now();
+    }
+}
+
+/// One that waits for a disk, say, does not stop sooner; it is killed all the same.
+const STOPPED_BY: Duration = Duration::from_secs(5);
 
 /// Sends a signal; that the process is gone already is as good.
 pub(crate) fn signal(pid: u32, signal: Signal) {
@@ -101,10 +118,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<_> = after.split(' ').collect();
     let field = |number: usize| fields.get(number - 3);
     let number = |at| field(at)?.parse::<u64>().ok();
+    let state = *field(3)?;
     let cpu = [14, 15, 16, 17].map(number);
     Some(Stat {
         name: name.to_owned(),
-        alive: !matches!(*field(3)?, "Z" | "X"),
+        alive: !matches!(state, "Z" | "X"),
+        stopped: state == "T",
         parent: field(4)?.parse().ok()?,
         cpu: cpu.into_iter().flatten().sum(),
         started: number(22)?,
@@ -113,7 +132,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, time::Duration};
+    use std::process::Command;
 
     use super::*;
     use crate::command;
@@ -125,6 +144,7 @@ mod tests {
         assert_eq!((stat.name.as_str(), stat.alive), ("a) b", true));
         assert_eq!((stat.parent, stat.started, stat.cpu), (7, 9876, 4321));
         assert!(!parse_stat(&line.replace(" S ", " Z ")).unwrap().alive);
+        assert!(!stat.stopped && parse_stat(&line.replace(" S ", " T ")).unwrap().stopped);
         assert!(parse_stat("").is_none());
     }
 
@@ -139,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_tree_is_killed_whole_while_it_grows() {
-        let script = "while :; do sleep 60 & done";
+        // It grows for as long as the test needs, and not for ever on a machine that is slow to look.
+        let script = "for _ in $(seq 1000); do sleep 60 & done; wait";
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let growing = || Ok((tree(child.id()).len() > 3).then_some(()));
         command::wait_until("it grows", Duration::from_secs(30), growing).unwrap();
