@@ -83,6 +83,7 @@ macro_rules! suite {
                     a_late_worker_begins_nothing_and_beats_again,
                     the_next_foreign_expiry_is_told,
                     a_clock_that_jumps_reaps_nobody,
+                    who_dies_when_the_clock_goes_back_is_reaped_in_time,
                 }
                 slots {
                     slots_of_a_site_are_never_exceeded,

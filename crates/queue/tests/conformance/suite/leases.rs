@@ -174,3 +174,14 @@ pub(crate) async fn a_clock_that_jumps_reaps_nobody(h: impl Harness) {
     assert_eq!(h.outlive(&one).await, 1);
     assert!(one.check(&mine).await);
 }
+
+pub(crate) async fn who_dies_when_the_clock_goes_back_is_reaped_in_time(h: impl Harness) {
+    let (one, mut two) = (h.caller().await, h.caller().await);
+    h.live(&[&one, &two], Duration::from_secs(60)).await;
+    two.enqueue(&[message(&["example.net"])]).await;
+    two.claim(1, 1).await;
+    let now = h.clock().now();
+    h.clock().set(now - 3_600_000);
+    assert_eq!(h.live(&[&one], Duration::from_secs(60)).await, 1);
+    assert_eq!(h.places().await, (1, 0, 0));
+}
