@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::durability::{self, Store};
 use super::reply::{refusal_text, text_of};
-use super::script::{ATTACH, Script};
+use super::script::{ATTACH, COMMANDS, LACKING, Script};
 use super::settings::OpenError;
 use super::wire::{Stream, Wire, Written};
 use crate::queue::QueueError;
@@ -56,7 +56,7 @@ pub(super) struct Connection {
 pub(super) enum ConnectError {
     #[error("{0}")]
     Unreachable(String),
-    /// A server that cannot take mail, whatever its settings.
+    /// A server that cannot take mail, or not from this user, whatever its settings.
     #[error("{0}")]
     Unsupported(String),
     /// The queue belongs to somebody else.
@@ -192,9 +192,46 @@ impl Connection {
         if let Some(reason) = store.unsupported() {
             return Err(ConnectError::Unsupported(reason));
         }
+        self.check_permissions(target, deadline).await?;
         self.load_scripts(deadline).await?;
         self.attach(target, deadline).await?;
         Ok(store)
+    }
+
+    async fn check_permissions(
+        &mut self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<(), ConnectError> {
+        let mut request = Pipeline::new();
+        request
+            .cmd("EVAL")
+            .arg(LACKING.as_str())
+            .arg(1)
+            .arg(&target.prefix)
+            .arg(&*COMMANDS);
+        let lacking = match self.exchange(&request, deadline).await?.pop() {
+            Some(Value::Array(lacking)) => lacking,
+            Some(Value::ServerError(error)) => {
+                let text = refusal_text(&error);
+                return Err(match text.starts_with("NOPERM") {
+                    true => ConnectError::Unsupported(format!(
+                        "permit EVAL and the keys {}* to this user: {text}",
+                        target.prefix
+                    )),
+                    false => ConnectError::Unreachable(text),
+                });
+            }
+            other => return Err(ConnectError::Unreachable(format!("EVAL: {other:?}"))),
+        };
+        let lacking: Vec<String> = lacking.iter().filter_map(text_of).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        Err(ConnectError::Unsupported(format!(
+            "permit the commands {} to this user: the queue needs all of them",
+            lacking.join(", ")
+        )))
     }
 
     /// A re-created relay finds its mail; another one does not take it.

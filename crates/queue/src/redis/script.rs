@@ -1,5 +1,6 @@
 //! The scripts: each is the parts it needs in front of its own text, loaded by every connection.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use redis::Cmd;
@@ -93,6 +94,21 @@ pub(super) static ENQUEUE: LazyLock<String> =
 pub(super) static ATTACH: LazyLock<String> =
     LazyLock::new(|| join(ALLOW_OOM, &[NOW, include_str!("lua/attach.lua")]));
 
+/// Which of some commands are not permitted.
+pub(super) static LACKING: LazyLock<String> =
+    LazyLock::new(|| join(ALLOW_OOM, &[include_str!("lua/lacking.lua")]));
+
+/// Commands that the scripts call, and those around them that have a key or none: of any other the
+/// server cannot be asked without its arguments.
+pub(super) static COMMANDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
+    let texts = Script::ALL.map(Script::text);
+    let texts = texts.into_iter().chain([ENQUEUE.as_str(), &ATTACH]);
+    let called = texts
+        .flat_map(|text| text.split("call('").skip(1))
+        .filter_map(|rest| rest.split('\'').next());
+    called.chain(["EXEC", "MGET", "MSET", "MULTI"]).collect()
+});
+
 /// A full Redis must drain: beats, settlements and releases go on, only enqueue is refused.
 const ALLOW_OOM: &str = "#!lua flags=allow-oom";
 const NOW: &str = include_str!("lua/now.lua");
@@ -132,6 +148,26 @@ mod tests {
             );
         }
         assert!(ENQUEUE.starts_with("#!lua\nlocal P, "));
+    }
+
+    #[test]
+    fn every_command_is_known_by_name() {
+        let calls = |text: &str| {
+            (
+                text.matches("call(").count(),
+                text.matches("call('").count(),
+            )
+        };
+        for text in Script::ALL.map(Script::text) {
+            let (all, by_name) = calls(text);
+            assert_eq!(all, by_name, "{text}");
+        }
+        assert!(COMMANDS.contains("ZADD") && COMMANDS.contains("UNLINK"));
+        assert!(
+            COMMANDS
+                .iter()
+                .all(|name| name.chars().all(|c| c.is_ascii_uppercase()))
+        );
     }
 
     #[test]

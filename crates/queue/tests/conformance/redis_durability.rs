@@ -1,6 +1,7 @@
 //! Level `Fsync`, row by row on a real server: what is not met is named, and nothing is written.
 
 use queue::durability::Durability;
+use queue::id::WorkerId;
 use queue::operation::Taken;
 use queue::{Queue, QueueError};
 
@@ -135,6 +136,46 @@ async fn what_may_not_be_asked_is_not_verified() {
     check_row(&server, &mut worker, "NotVerified").await;
     acl(&["+info"]);
     check_met(&mut worker).await;
+}
+
+/// A script that is refused half way leaves half of its step: none is run.
+#[tokio::test]
+async fn a_user_that_lacks_a_command_or_the_keys_runs_nothing() {
+    let server = RedisServer::start();
+    let acl = |rules: &[&str]| {
+        redis::cmd("ACL")
+            .arg("SETUSER")
+            .arg("kurier")
+            .arg(rules)
+            .exec(&mut server.client())
+            .unwrap();
+    };
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["~*", "-unlink", "-hincrby"], &["UNLINK", "HINCRBY"]),
+        (&["~*", "-exec"], &["EXEC"]),
+        (&["~*", "-eval"], &["EVAL"]),
+        (&["resetkeys", "~other*"], &["mr:{test:0}:*"]),
+    ];
+    let open_as_user = || open(format!("redis://kurier:pw@127.0.0.1:{}", server.port()));
+    for (rules, named) in cases {
+        acl(&[&["on", ">pw", "+@all"], rules].concat());
+        let queue = open_as_user();
+        let Durability::Unmet { reason, remedy } = queue.durability().await.unwrap() else {
+            panic!("{rules:?} is enough")
+        };
+        assert_eq!(reason, "NotVerified");
+        for name in named {
+            assert!(remedy.contains(name), "{rules:?}: {remedy}");
+        }
+        let registered = queue.register(WorkerId::random()).await;
+        assert!(
+            matches!(registered, Err(QueueError::Unreachable(_))),
+            "{registered:?}"
+        );
+        assert_eq!(keys(&server), Vec::<String>::new());
+    }
+    acl(&["resetkeys", "~mr:{test:0}:*", "+@all"]);
+    check_met(&mut Caller::register(&open_as_user()).await).await;
 }
 
 /// From now on a rewrite of the append-only file takes longer than any test, as long as there is a key
