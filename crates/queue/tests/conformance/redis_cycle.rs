@@ -8,8 +8,8 @@ use queue::record::Resolution;
 use queue::{Queue, QueueError};
 
 use crate::redis_fixture::{
-    COMMIT, Caller, advance, claim, config_set, delivered, handles_of, keys, message, message_of,
-    open, settings, slots, tasks,
+    COMMIT, Caller, PREFIX, advance, claim, config_set, delivered, handles_of, keys, message,
+    message_of, open, settings, slots, tasks,
 };
 use crate::redis_server::RedisServer;
 
@@ -272,6 +272,35 @@ async fn fault_17_a_thousand_claims_are_taken_back_in_one_go() {
     assert!(tasks(&reply).iter().all(|task| !task.state.reclaimed_begun));
 }
 
+/// A damaged store: it is no reason to tell the sender that the mail has expired.
+#[tokio::test]
+async fn mail_whose_expiry_was_lost_gets_time_anew() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    let sent = message(&["example.net", "example.org"]);
+    worker.enqueue(std::slice::from_ref(&sent)).await;
+    let expiry = format!("{PREFIX}exp");
+    redis::cmd("DEL")
+        .arg(&expiry)
+        .exec(&mut server.client())
+        .unwrap();
+    let claimed = tasks(&worker.claim().await);
+    assert_eq!(claimed.len(), 2);
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+    for task in &claimed {
+        assert!(task.expires_in > days(4), "{task:?}");
+    }
+    advance(&server, days(5));
+    let expired = queue.expiring(8).await.unwrap();
+    assert_eq!(expired, [sent.id], "it does not stay for ever");
+    worker.beat().await;
+    worker
+        .settle(claimed.iter().map(|task| delivered(&task.handle)).collect())
+        .await;
+    assert!(!keys(&server).contains(&"exp".to_owned()));
+}
+
 #[tokio::test]
 async fn a_slot_released_again_frees_none_that_another_holds() {
     let server = RedisServer::start();
@@ -305,7 +334,7 @@ async fn a_slot_released_again_frees_none_that_another_holds() {
         one.run(&next).await;
     }
     let used: u32 = redis::cmd("HGET")
-        .arg(format!("{}ct", crate::redis_fixture::PREFIX))
+        .arg(format!("{PREFIX}ct"))
         .arg("mx:example.net")
         .query(&mut server.client())
         .unwrap();
@@ -346,7 +375,7 @@ async fn a_queue_of_another_owner_or_schema_is_refused() {
     assert!(matches!(&error, QueueError::Conflict(text) if text.contains("kube/mail/outbound")));
 
     redis::cmd("HSET")
-        .arg(format!("{}meta", crate::redis_fixture::PREFIX))
+        .arg(format!("{PREFIX}meta"))
         .arg(&["schema", "2"])
         .exec(&mut server.client())
         .unwrap();

@@ -220,7 +220,14 @@ local function hand_out(claims_made, with_counts, reply)
     local scores = call('ZMSCORE', P .. 'exp', unpack(mids, from, last))
     local any = call('EXISTS', unpack(states, from, last)) > 0
     for k = from, last do
-      expiry[k] = tonumber(scores[k - from + 1] or 1)
+      local score = scores[k - from + 1]
+      if not score then
+        -- In a damaged store. It is not expired for that; it gets what is usual anew (RFC 5321
+        -- §4.5.4.1: at least 4 to 5 days).
+        score = text((now + 432000000) * 2)
+        call('ZADD', P .. 'exp', score, mids[k])
+      end
+      expiry[k] = tonumber(score)
       has_state[k] = any
     end
   end
