@@ -224,13 +224,13 @@ impl Worker {
         self.shared.queue.set_limits(limits).await
     }
 
-    /// Claims nothing more, waits until every outcome is confirmed and every commit answered, at
-    /// most for `within`, and ends the worker. Returns whether nothing was left.
+    /// Claims nothing more, waits until every outcome is confirmed, every slot released and every
+    /// commit answered, at most for `within`, and ends the worker. Returns whether nothing was left.
     pub async fn drain(&self, within: Duration) -> bool {
         self.shared.inbox.close();
         let drained = tokio::time::timeout(within, async {
             tokio::select! {
-                () = self.shared.ledger.emptied() => {}
+                () = self.emptied() => {}
                 () = self.drop_work() => {}
             }
         });
@@ -239,6 +239,18 @@ impl Worker {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         drained
+    }
+
+    async fn emptied(&self) {
+        let Shared { ledger, inbox, .. } = &*self.shared;
+        loop {
+            ledger.emptied().await;
+            inbox.emptied().await;
+            // The last call may have brought something.
+            if ledger.is_empty() && inbox.is_empty() {
+                return;
+            }
+        }
     }
 
     /// What was claimed and is picked up by nobody goes back by being dropped.

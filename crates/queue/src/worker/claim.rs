@@ -393,14 +393,16 @@ impl Claim {
         matches!(self.begun_at(), Some(Ok(sent)) if self.is_held(Some(sent)))
     }
 
-    /// By what this process knows: trusted as a member, and the claim's deadline, counted from
-    /// sending what set it, has not passed.
+    /// By what this process knows: trusted as a member, the claim's deadline, counted from sending
+    /// what set it, has not passed, and the queue has not handed the task out again.
     fn is_held(&self, begun_at: Option<Duration>) -> bool {
         let deadline = match begun_at {
             Some(sent) => sent + self.shared.settings.timing.begun,
             None => self.deadline,
         };
-        self.shared.lease.is_trusted(self.worker) && self.shared.settings.clock.now() < deadline
+        self.shared.lease.is_trusted(self.worker)
+            && self.shared.settings.clock.now() < deadline
+            && !self.shared.ledger.is_revoked(self.serial)
     }
 }
 

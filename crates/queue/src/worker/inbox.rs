@@ -20,6 +20,8 @@ pub(super) struct Inbox {
     grants_per_call: usize,
     state: Mutex<State>,
     changed: Notify,
+    /// A call was answered.
+    quieter: Notify,
 }
 
 struct State {
@@ -36,6 +38,8 @@ struct State {
     /// Counts the events that may have made work: an answer from before the last one is outdated.
     nudges: u64,
     last_call: Option<Instant>,
+    /// Batches that lanes have taken and not answered.
+    under_way: usize,
 }
 
 /// A settlement on its way, with the term and the serial number of its claim.
@@ -76,8 +80,10 @@ impl Inbox {
                 look_at: Some(Instant::now()),
                 nudges: 0,
                 last_call: None,
+                under_way: 0,
             }),
             changed: Notify::new(),
+            quieter: Notify::new(),
         }
     }
 
@@ -168,6 +174,7 @@ impl Inbox {
     /// Notes how a call for `batch` went: `unused` grants were asked for and not given.
     pub(super) fn answered(&self, batch: &Batch, unused: usize, then: Then) {
         let mut state = self.state();
+        state.under_way -= 1;
         state.wanted += unused;
         if batch.looks {
             let pause = match then {
@@ -182,6 +189,48 @@ impl Inbox {
         }
         drop(state);
         self.changed.notify_one();
+        self.quieter.notify_waiters();
+    }
+
+    /// Parts a batch that the queue refuses: what another call may carry waits for it, so that in the
+    /// end only what is at fault is refused. False when there is nothing to part.
+    pub(super) fn part(&self, batch: &mut Batch) -> bool {
+        let mut state = self.state();
+        let (outcomes, releases) = (batch.settlements.len(), batch.releases.len());
+        if batch.grants > 0 {
+            // A claim by itself may be made again and again.
+            if outcomes + releases + batch.named.len() > 0 {
+                state.wanted += std::mem::take(&mut batch.grants);
+            }
+            // They are found again.
+            batch.named.clear();
+        } else if outcomes > 0 && releases > 0 {
+            state.releases.append(&mut batch.releases);
+        } else if outcomes > 1 {
+            let others = batch.settlements.split_off(outcomes / 2);
+            state.settlements.splice(..0, others);
+        } else {
+            return false;
+        }
+        self.due_within(state, Duration::ZERO);
+        true
+    }
+
+    /// Waits until everything that was to be said has been said and answered.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let mut quieter = std::pin::pin!(self.quieter.notified());
+            quieter.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            quieter.await;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.under_way == 0 && state.settlements.is_empty() && state.releases.is_empty()
     }
 
     fn call_at(&self, state: &State) -> Option<Instant> {
@@ -194,6 +243,7 @@ impl Inbox {
 
     fn take(&self, state: &mut State, now: Instant) -> Batch {
         state.last_call = Some(now);
+        state.under_way += 1;
         let can_claim = state.claiming && !state.closed;
         let grants = if can_claim {
             state.wanted.min(self.grants_per_call)

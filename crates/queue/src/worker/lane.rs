@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Shared;
 use super::claim::{Claim, Grant, Work};
 use super::inbox::{Batch, Outgoing};
@@ -29,12 +31,17 @@ enum Went {
     Ran(NextReply),
     /// It did not run: the same again, under this or another number.
     Again,
+    /// It did not run, and not for a reason that passes by itself.
+    Refused(QueueError),
 }
 
 impl Lane {
     /// Makes the calls that it takes until one has run with what `batch` holds.
     async fn carry(&mut self, mut batch: Batch) {
         let mut failures = 0;
+        let mut refusals = 0;
+        // Who can still beat by then is not refused for the sake of the way there.
+        let give_up = Instant::now() + self.shared.settings.timing.lease;
         loop {
             let worker = self.shared.lease.member().await;
             self.adapt(&mut batch, worker);
@@ -51,8 +58,28 @@ impl Lane {
             match self.call(&next, &mut failures).await {
                 Went::Ran(reply) => return self.accept(batch, next, reply, sent),
                 Went::Again => {}
+                Went::Refused(error) => {
+                    refusals += 1;
+                    if refusals % REFUSALS == 0
+                        && !self.shared.inbox.part(&mut batch)
+                        && Instant::now() >= give_up
+                    {
+                        self.give_up(&mut batch, &error);
+                    }
+                }
             }
         }
+    }
+
+    /// Leaves what is left of a batch to the claims' deadlines: the lane is needed for others.
+    fn give_up(&self, batch: &mut Batch, error: &QueueError) {
+        for outgoing in batch.settlements.drain(..) {
+            let task = outgoing.settlement.handle.task;
+            tracing::error!(%task, %error, "an outcome cannot be settled");
+            self.shared.ledger.close(task, outgoing.serial);
+        }
+        batch.releases.clear();
+        batch.named.clear();
     }
 
     /// Fits what was meant for an earlier term to the one of `worker`: deliveries count under any
@@ -131,7 +158,15 @@ impl Lane {
             Ok(Taken::Refused) => return self.resolve(next.call).await,
             Err(error) => {
                 tracing::warn!(%error, "outcome of a dispatch call is unknown");
-                return self.resolve(next.call).await;
+                let went = self.resolve(next.call).await;
+                if !matches!(went, Went::Again) {
+                    return went;
+                }
+                shared.back_off(*failures).await;
+                *failures += 1;
+                if matches!(error, QueueError::Protocol(_) | QueueError::Conflict(_)) {
+                    return Went::Refused(error);
+                }
             }
         }
         Went::Again
@@ -242,5 +277,7 @@ impl Lane {
     }
 }
 
+/// So often a call is refused before its parts go separately.
+const REFUSALS: u32 = 3;
 /// Of settlements that belong to no open claim.
 const NO_SERIAL: u64 = 0;

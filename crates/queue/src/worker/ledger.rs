@@ -23,6 +23,8 @@ struct State {
     /// Of the open ones those that a claim must not hand out again: begun by an earlier owner, or
     /// claimed under an earlier id of this process.
     withheld: HashSet<TaskId>,
+    /// Serial numbers of open claims that the queue has taken back.
+    revoked: HashSet<u64>,
     /// Delivered and not confirmed: serial -> since when.
     unconfirmed: BTreeMap<u64, Duration>,
     /// Commits that wait for their answer.
@@ -40,11 +42,13 @@ impl Ledger {
     }
 
     /// Opens a task under a new serial number, unless this process has it open already: then it
-    /// is withheld from the next claims until that transaction is over.
+    /// is withheld from the next claims until that transaction is over. That it could be claimed
+    /// again says that the claim of that transaction does not hold any more.
     pub(super) fn open(&self, task: TaskId, withhold: bool) -> Option<u64> {
         let mut state = self.state();
-        if state.open.contains_key(&task) {
+        if let Some(serial) = state.open.get(&task).copied() {
             state.withheld.insert(task);
+            state.revoked.insert(serial);
             return None;
         }
         state.next_serial += 1;
@@ -58,6 +62,10 @@ impl Ledger {
 
     pub(super) fn is_open(&self, task: TaskId) -> bool {
         self.state().open.contains_key(&task)
+    }
+
+    pub(super) fn is_revoked(&self, serial: u64) -> bool {
+        self.state().revoked.contains(&serial)
     }
 
     /// The next hop has accepted the message of `serial` at `now`.
@@ -75,6 +83,7 @@ impl Ledger {
     pub(super) fn close(&self, task: TaskId, serial: u64) {
         let mut state = self.state();
         state.unconfirmed.remove(&serial);
+        state.revoked.remove(&serial);
         if state.open.get(&task) == Some(&serial) {
             state.open.remove(&task);
             state.withheld.remove(&task);
@@ -127,13 +136,17 @@ impl Ledger {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             {
-                let state = self.state();
-                if state.open.is_empty() && state.commits == 0 {
+                if self.is_empty() {
                     return;
                 }
             }
             changed.await;
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.open.is_empty() && state.commits == 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -5,7 +5,7 @@ use queue::operation::Limits;
 use queue::worker::Settings;
 
 use crate::faulty::{Fault, Operation};
-use crate::world::{World, deferred, deliver, delivered, grant, granted, message};
+use crate::world::{TIMING, World, deferred, deliver, delivered, grant, granted, message};
 
 #[tokio::test(start_paused = true)]
 async fn from_enqueue_to_settlement() {
@@ -349,4 +349,74 @@ async fn in_chaos_nothing_is_lost_or_delivered_twice() {
         let lost: Vec<_> = accepted.difference(&delivered).collect();
         assert!(lost.is_empty(), "seed {seed}: lost {lost:?}");
     }
+}
+
+/// One outcome that the queue can make nothing of holds up neither the others nor the lanes, and is
+/// not repeated without a pause.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_is_refused_for_good_is_parted_from_the_others() {
+    let world = World::new();
+    let settings = Settings {
+        lanes: 1,
+        ..world.settings()
+    };
+    let worker = world.worker_with(settings);
+    for _ in 0..8 {
+        worker.enqueue(message("example.org")).await.unwrap();
+    }
+    worker.want(8);
+    let mut grants = Vec::new();
+    let mut claims = Vec::new();
+    while claims.len() < 8 {
+        let mut grant = granted(&worker).await;
+        claims.extend(std::iter::from_fn(|| grant.take()));
+        grants.push(grant);
+    }
+    world.queue.spoil(claims[3].handle().task);
+    let before = world.queue.calls(Operation::Next);
+    claims
+        .into_iter()
+        .for_each(|claim| claim.settle(delivered()));
+    world
+        .until("one is left", |counts| counts.in_flight == 1)
+        .await;
+    drop(grants);
+    // It is left to its deadline.
+    let start = tokio::time::Instant::now();
+    while worker.claims() > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(start.elapsed() < 2 * TIMING.lease, "{:?}", start.elapsed());
+    let calls = world.queue.calls(Operation::Next) - before;
+    assert!(calls < 150, "{calls} calls");
+    worker.enqueue(message("example.org")).await.unwrap();
+    let mut next = grant(&worker).await;
+    let claim = next.take().unwrap();
+    assert!(deliver(&mut next, claim).await);
+}
+
+/// A process that drains leaves no slot in use behind, or others wait for the reaper.
+#[tokio::test(start_paused = true)]
+async fn draining_waits_until_slots_are_released() {
+    let world = World::new();
+    let worker = world.worker();
+    worker.enqueue(message("example.org")).await.unwrap();
+    let mut first = grant(&worker).await;
+    let claim = first.take().unwrap();
+    assert!(deliver(&mut first, claim).await);
+    world.until_empty().await;
+    let remains = world.queue.model().remains();
+    assert_eq!(remains.slots, 1, "{remains:?}");
+
+    world.queue.always(Operation::Next, Fault::Unreachable);
+    drop(first);
+    let draining = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.drain(Duration::from_secs(10)).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.queue.heal();
+    assert!(draining.await.unwrap());
+    let remains = world.queue.model().remains();
+    assert_eq!(remains.slots, 0, "{remains:?}");
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use queue::durability::Durability;
-use queue::id::{Call, Handle, MessageId, WorkerId};
+use queue::id::{Call, Handle, MessageId, TaskId, WorkerId};
 use queue::model::ModelQueue;
 use queue::operation::{
     Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken,
@@ -48,6 +48,8 @@ pub(crate) struct Faulty {
     faults: Mutex<VecDeque<(Operation, Fault)>>,
     standing: Mutex<Vec<(Operation, Fault)>>,
     late: Mutex<Vec<Late>>,
+    /// Tasks whose settlements the queue cannot make sense of.
+    spoilt: Mutex<Vec<TaskId>>,
     go: Notify,
     /// Percent of calls that go wrong at random, and the state of the randomness.
     chaos: Mutex<(u32, u64)>,
@@ -68,6 +70,7 @@ impl Faulty {
             faults: Mutex::default(),
             standing: Mutex::default(),
             late: Mutex::default(),
+            spoilt: Mutex::default(),
             go: Notify::new(),
             chaos: Mutex::new((0, 1)),
             counts: Default::default(),
@@ -87,6 +90,11 @@ impl Faulty {
     /// Every call of `operation` goes wrong, until [`Faulty::heal`].
     pub(crate) fn always(&self, operation: Operation, fault: Fault) {
         self.standing.lock().unwrap().push((operation, fault));
+    }
+
+    /// Whatever settles `task` fails for good.
+    pub(crate) fn spoil(&self, task: TaskId) {
+        self.spoilt.lock().unwrap().push(task);
     }
 
     pub(crate) fn heal(&self) {
@@ -223,6 +231,12 @@ impl Queue for Faulty {
     }
 
     async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
+        let spoilt = self.spoilt.lock().unwrap().clone();
+        let settles = |task| next.settlements.iter().any(|s| s.handle.task == task);
+        if spoilt.into_iter().any(settles) {
+            self.counts[Operation::Next as usize].fetch_add(1, Ordering::Relaxed);
+            return Err(QueueError::Protocol("WRONGTYPE".to_owned()));
+        }
         let late = || Some(Late::Next(Box::new(next.clone())));
         self.run(Operation::Next, late, self.model.next(next)).await
     }

@@ -199,3 +199,34 @@ async fn a_claim_that_is_not_begun_in_time_is_not_started() {
     drop(second);
     world.until_empty().await;
 }
+
+/// A begin that was on its way while the queue took the task back and handed it to this process
+/// again begins the second claim, which says nothing about the first.
+#[tokio::test(start_paused = true)]
+async fn a_late_begin_does_not_revive_a_claim() {
+    let world = World::new();
+    let settings = queue::worker::Settings {
+        linger: TIMING.lease,
+        ..world.settings()
+    };
+    let worker = world.worker_with(settings);
+    worker.enqueue(message("example.org")).await.unwrap();
+    let mut first = grant(&worker).await;
+    let mut claim = first.take().unwrap();
+    world.queue.inject(Operation::Begin, Fault::Held);
+    first.begin(&mut claim);
+    tokio::time::sleep(TIMING.claim + 2 * TIMING.beat).await;
+    // The second claim, which goes back at the latest when its grant is dropped.
+    let second = grant(&worker).await;
+    assert!(second.is_empty());
+    assert_eq!(world.counts().await.in_flight, 1);
+    world.queue.let_go();
+    assert!(!claim.last_octet().await);
+    assert!(!claim.may_start());
+    drop((claim, first, second));
+    world
+        .until("it waits again", |counts| {
+            (counts.ready, counts.in_flight) == (1, 0)
+        })
+        .await;
+}
