@@ -29,6 +29,8 @@
 //!   have been executed. After that, silence is [`QueueError::Ambiguous`].
 //! * A connection that did not answer is closed, never used again.
 //! * Every script but enqueue runs on a full server.
+//! * No script runs for a user that lacks one of the commands: refused half way, it would leave half
+//!   of its step.
 //!
 //! What it does not do: follow a fail-over, wait for replicas, spread over shards.
 

@@ -14,6 +14,8 @@
 //! Invariants:
 //! * Every failure goes through one table, [`disposition`].
 //! * One transaction carries one task: never several domains.
+//! * Of a task that takes several transactions the queue knows the outcome of each before the last
+//!   octet of the next: a takeover repeats one at most.
 //! * A message's content is never copied on its way from the queue to the socket.
 //! * An unsettled claim goes back to the queue, whatever becomes of its agent.
 //! * A notification is settled together with the failure that it tells of, and only when there is
