@@ -4,7 +4,6 @@
 //! is not asked of what takes it away.
 
 use std::{
-    env,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -28,7 +27,8 @@ const PARTS: [&str; 4] = ["containerd", "etcd", "kube-apiserver", "kubelet"];
 pub(super) fn interrupted_start() -> Result<()> {
     let cluster = Cluster::at(Some(paths::target()?.join("interrupted-cluster")))?;
     cluster.down()?;
-    let mut up = Command::new(env::current_exe()?)
+    // Not by its path: what was built since this program began has taken its place.
+    let mut up = Command::new("/proc/self/exe")
         .args(["cluster", "up", "--dir"])
         .arg(cluster.dir())
         .stdin(Stdio::null())
