@@ -215,7 +215,7 @@ fn rate(what: &str) -> Result<f64> {
 /// Enough for some seconds.
 const MEASURED: usize = 1500;
 /// An odd number, so that one is the median.
-const PAIRS: usize = 5;
+const PAIRS: usize = 7;
 
 #[test]
 fn a_stopped_collector_does_not_slow_mail() -> Result<()> {
