@@ -27,6 +27,7 @@ mod agent;
 mod connect;
 mod connection;
 mod disposition;
+mod load;
 mod notes;
 mod notification;
 mod outcome;
@@ -35,6 +36,7 @@ mod report;
 mod retry;
 mod suspension;
 mod tls;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,7 +248,7 @@ async fn hand_out(inner: Arc<Inner>) {
             }),
             Work::Expire(claim) => inner.spawn({
                 let inner = Arc::clone(&inner);
-                async move { agent::expire(&inner, claim).await }
+                async move { load::expire(&inner, claim).await }
             }),
         }
     }

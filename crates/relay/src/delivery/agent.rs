@@ -1,18 +1,18 @@
 use std::sync::Arc;
 
-use queue::operation::Rest;
-use queue::record::{Form, Record};
-use queue::worker::{Claim, Grant, Outcome, RecordUnavailable};
+use queue::record::Record;
+use queue::worker::{Claim, Grant};
+use smtp::ForwardPath;
 use smtp::client::{FailureCause, Finished, Phase, RecipientOutcome, Transaction};
-use smtp::{Content, ForwardPath, ReversePath};
-use telemetry::{Attribute, Span, SpanName, TraceContext, span};
+use telemetry::Span;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Failure, Hosts};
 use super::connection::{Connection, Transacted};
 use super::disposition::{Disposition, Event, Scope, verdict};
+use super::load::{Load, load};
 use super::report::{Said, Told, recipients, report};
-use super::{Inner, Settings};
+use super::{Inner, Settings, trace};
 use crate::routing::Target;
 
 /// Works off a grant: one task after the other, over one connection as long as it lasts.
@@ -35,189 +35,12 @@ pub(super) async fn run(inner: &Arc<Inner>, mut grant: Grant) {
     agent.leave();
 }
 
-/// Settles a task whose message has outlived its lifetime where it waited.
-pub(super) async fn expire(inner: &Arc<Inner>, claim: Claim) {
-    let settings = inner.settings();
-    if let Some((claim, load)) = load(inner, &settings, claim).await {
-        load.expire(inner, &settings, claim);
-    }
-}
-
 struct Agent<'a> {
     inner: &'a Arc<Inner>,
     settings: &'a Settings,
     fenced: &'a CancellationToken,
     /// What the task before left, and where it leads.
     connection: Option<(Target, Connection)>,
-}
-
-/// A task's message, ready to be sent.
-struct Load {
-    record: Arc<Record>,
-    ordinal: usize,
-    reverse_path: ReversePath,
-    /// Recipients without an outcome, by their index.
-    open: Vec<(u16, ForwardPath)>,
-    content: Content,
-    trace: Option<TraceContext>,
-}
-
-/// Fetches what belongs to `claim`. What nobody can deliver is settled, or put off, here.
-async fn load(inner: &Inner, settings: &Settings, mut claim: Claim) -> Option<(Claim, Load)> {
-    let queue_id = claim.handle().task.message;
-    let record = match claim.record().await {
-        Ok(record) => record,
-        Err(RecordUnavailable::Missing) => {
-            tracing::error!(%queue_id, "a task has no message; it ends");
-            claim.settle(Outcome {
-                delivered: Vec::new(),
-                failed: Vec::new(),
-                recipients: 0,
-                rest: Rest::None,
-                notification: None,
-            });
-            return None;
-        }
-        Err(RecordUnavailable::Undecodable(error)) => {
-            put_off(settings, claim, &error.to_string());
-            return None;
-        }
-        // Dropped, it goes back.
-        Err(error) => {
-            tracing::debug!(%queue_id, %error, "a task cannot be attempted");
-            return None;
-        }
-    };
-    match Load::new(&record, &claim) {
-        Ok(load) => Some((claim, load)),
-        Err(Unusable::Task(why)) => {
-            put_off(settings, claim, why);
-            None
-        }
-        Err(Unusable::Content(why)) => {
-            let verdict = verdict(Event::Malformed, true);
-            let open = open_recipients(&record, &claim);
-            let said = Arc::new(Said::Words(why));
-            let told = open
-                .map(|(recipient, _)| Told::new(recipient, verdict, &said))
-                .collect();
-            report(inner, settings, claim, &record, told, false, None);
-            None
-        }
-    }
-}
-
-/// A record that this program cannot read is nothing it may decide about: it stays, for somebody
-/// who can, and is looked at again from time to time.
-fn put_off(settings: &Settings, claim: Claim, why: &str) {
-    tracing::error!(
-        queue_id = %claim.handle().task.message,
-        error = why,
-        "a queued message cannot be read; it is kept"
-    );
-    let notes = claim.state().notes.clone();
-    claim.settle(Outcome {
-        delivered: Vec::new(),
-        failed: Vec::new(),
-        recipients: u16::MAX,
-        rest: Rest::Deferred {
-            due_in: settings.retry.max,
-            notes,
-        },
-        notification: None,
-    });
-}
-
-enum Unusable {
-    Task(&'static str),
-    Content(String),
-}
-
-fn open_recipients<'r>(
-    record: &'r Record,
-    claim: &'r Claim,
-) -> impl Iterator<Item = (u16, &'r str)> {
-    let task = record
-        .header
-        .tasks
-        .get(usize::from(claim.handle().task.ordinal));
-    let recipients = task.into_iter().flat_map(|task| &task.recipients);
-    let is_open = |index: u16| {
-        claim
-            .state()
-            .resolved
-            .iter()
-            .all(|(known, _)| *known != index)
-    };
-    (0..)
-        .zip(recipients.map(|recipient| recipient.address.as_str()))
-        .filter(move |(index, _)| is_open(*index))
-}
-
-impl Load {
-    fn new(record: &Arc<Record>, claim: &Claim) -> Result<Self, Unusable> {
-        let header = &record.header;
-        let ordinal = usize::from(claim.handle().task.ordinal);
-        if header.tasks.get(ordinal).is_none() {
-            return Err(Unusable::Task("its record does not have the task"));
-        }
-        let reverse_path = ReversePath::parse(&format!("<{}>", header.reverse_path))
-            .map_err(|_| Unusable::Task("its reverse-path is malformed"))?;
-        let open = open_recipients(record, claim)
-            .map(|(index, address)| {
-                ForwardPath::parse(&format!("<{address}>"))
-                    .map(|path| (index, path))
-                    .map_err(|_| Unusable::Task("a recipient is malformed"))
-            })
-            .collect::<Result<_, _>>()?;
-        let content = match header.body.form {
-            Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
-            Form::Raw => Content::from_raw(&record.content.concat()),
-        }
-        .map_err(|error| Unusable::Content(error.to_string()))?;
-        let trace = header
-            .trace
-            .as_deref()
-            .and_then(TraceContext::from_traceparent);
-        Ok(Self {
-            record: Arc::clone(record),
-            ordinal,
-            reverse_path,
-            open,
-            content,
-            trace,
-        })
-    }
-
-    /// The domain of the recipients, or their address literal.
-    fn domain(&self) -> String {
-        let mailbox = self.open.iter().find_map(|(_, path)| path.mailbox());
-        mailbox
-            .map(|mailbox| mailbox.host().to_string())
-            .unwrap_or_default()
-    }
-
-    fn expire(self, inner: &Inner, settings: &Settings, claim: Claim) {
-        let verdict = verdict(Event::Expired, true);
-        let notes = super::notes::Notes::read(&claim.state().notes);
-        let told = self.open.iter().map(|(recipient, _)| {
-            let said = match notes.answer(*recipient) {
-                Some(answer) => Said::Noted(answer.clone()),
-                None => Said::Words("it could not be attempted in time".to_owned()),
-            };
-            Told::new(*recipient, verdict, &Arc::new(said))
-        });
-        let told = told.collect();
-        report(
-            inner,
-            settings,
-            claim,
-            &self.record,
-            told,
-            false,
-            self.trace,
-        );
-    }
 }
 
 impl Agent<'_> {
@@ -238,12 +61,12 @@ impl Agent<'_> {
         while !open.is_empty() {
             let rest = open.split_off(open.len().min(self.settings.recipients_per_transaction));
             let batch = std::mem::replace(&mut open, rest);
-            let mut span = self.span(&claim, &load, &grant.queue.route, &domain, batch.len());
+            let mut span = trace::start(&claim, &load, &domain, batch.len(), &self.settings.pod);
             last_attempt = Some(span.context());
             let (connection, is_reused) = match self.connection(&target, &mut hosts).await {
                 Ok(connection) => connection,
                 Err((failure, verdict)) => {
-                    note_failure(&mut span, &failure);
+                    trace::failure(&mut span, &failure);
                     let said = Arc::new(Said::Failure(failure));
                     let all = batch.iter().chain(&open);
                     told.extend(all.map(|(index, _)| Told::new(*index, verdict, &said)));
@@ -251,7 +74,7 @@ impl Agent<'_> {
                     break;
                 }
             };
-            note_peer(&mut span, &connection);
+            trace::peer(&mut span, &connection);
             grant.begin(&mut claim);
             let step = Step {
                 hosts: &mut hosts,
@@ -389,7 +212,7 @@ impl Agent<'_> {
             connection.address(),
             failure,
         ));
-        note_failure(&mut step.span, &failure);
+        trace::failure(&mut step.span, &failure);
         if was_stale {
             return undecided;
         }
@@ -447,34 +270,6 @@ impl Agent<'_> {
         if let Some(connection) = left {
             tokio::spawn(connection.quit());
         }
-    }
-
-    fn span(
-        &self,
-        claim: &Claim,
-        load: &Load,
-        route: &str,
-        domain: &str,
-        recipients: usize,
-    ) -> Span {
-        let mut span = span::start(SpanName::SmtpDeliver, load.trace.as_ref());
-        if span.is_recording() {
-            span.set(Attribute::MessagingSystem, "kurier");
-            span.set(Attribute::MessagingOperation, "send");
-            span.set(Attribute::MessagingDestination, domain);
-            span.set(
-                Attribute::QueueId,
-                format_args!("{}", claim.handle().task.message),
-            );
-            span.set(Attribute::Attempt, claim.state().attempts.saturating_add(1));
-            span.set(Attribute::RecipientCount, recipients);
-            span.set(Attribute::RelayPod, &self.settings.pod);
-            span.set(Attribute::Route, route);
-            if let Some(task) = load.record.header.tasks.get(load.ordinal) {
-                span.set(Attribute::Tenant, &task.queue.tenant);
-            }
-        }
-        span
     }
 }
 
@@ -564,70 +359,10 @@ fn tell(
         told.extend(no_room.drain(..).map(|(told, _)| told));
     }
     if let Some(first) = told.get(before) {
-        note_answer(span, first);
+        trace::answer(span, first);
     }
     no_room
         .into_iter()
         .map(|(told, path)| (told.recipient, path))
         .collect()
-}
-
-fn note_peer(span: &mut Span, connection: &Connection) {
-    if !span.is_recording() {
-        return;
-    }
-    span.set(
-        Attribute::ServerAddress,
-        format_args!("{}", connection.host()),
-    );
-    span.set(Attribute::ServerPort, connection.address().port());
-    span.set(
-        Attribute::NetworkPeerAddress,
-        format_args!("{}", connection.address().ip()),
-    );
-    span.set(Attribute::NetworkPeerPort, connection.address().port());
-    if let Some((version, cipher)) = connection.tls() {
-        span.set(Attribute::TlsProtocolName, "tls");
-        span.set(Attribute::TlsProtocolVersion, version);
-        span.set(Attribute::TlsCipher, cipher);
-    }
-}
-
-fn note_answer(span: &mut Span, told: &Told) {
-    if !span.is_recording() {
-        return;
-    }
-    span.set(
-        Attribute::EnhancedStatus,
-        format_args!("{}", told.verdict.status),
-    );
-    span.set(Attribute::Disposition, told.verdict.disposition.as_str());
-    if let Some(reply) = told.said.reply() {
-        span.set(Attribute::ReplyCode, reply.code().value());
-        span.set(Attribute::ReplyText, format_args!("{reply}"));
-    }
-    if told.verdict.disposition != Disposition::Delivered {
-        span.fail(format_args!("{}", told.said));
-    }
-}
-
-fn note_failure(span: &mut Span, failure: &Failure) {
-    if !span.is_recording() {
-        return;
-    }
-    if let Some(host) = failure.host() {
-        span.set(Attribute::ServerAddress, host);
-    }
-    if let Some(address) = failure.address() {
-        span.set(
-            Attribute::NetworkPeerAddress,
-            format_args!("{}", address.ip()),
-        );
-        span.set(Attribute::NetworkPeerPort, address.port());
-    }
-    if let Some(reply) = failure.reply() {
-        span.set(Attribute::ReplyCode, reply.code().value());
-    }
-    span.set(Attribute::ErrorType, failure.error_type());
-    span.fail(format_args!("{failure}"));
 }
