@@ -17,6 +17,7 @@ mod report;
 mod sender;
 mod site;
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,14 +48,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
     let certificate = site::certificate(folder.path())?;
     let receiver = Receiver::start(Arc::clone(&plan), arguments.swallow, &certificate).await?;
     let site = site::Site::start(folder.path(), &certificate, receiver.address).await?;
-    println!(
+    writeln!(
+        io::stdout(),
         "relay on {} (STARTTLS, embedded queue in a throw-away folder), receiving server on {}",
-        site.address, receiver.address
-    );
+        site.address,
+        receiver.address
+    )?;
     let journeys = Journeys::follow(site.outcomes());
     let work = async {
         sender::submit_all(&plan, &site, &certificate, &journeys).await?;
-        println!("{:5.1} s  all submitted", started.elapsed().as_secs_f64());
+        let elapsed = started.elapsed().as_secs_f64();
+        writeln!(io::stdout(), "{elapsed:5.1} s  all submitted")?;
         let submitted = Instant::now();
         while !journeys.complete(&plan, &receiver) && submitted.elapsed() < LIMIT {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -62,7 +66,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
         anyhow::Ok(())
     };
     let progress = || {
-        println!(
+        // Whoever does not want to see it is told by the next line that matters.
+        let _ = writeln!(
+            io::stdout(),
             "{:5.1} s  {} of {} accepted, {} ended, {} notices received",
             started.elapsed().as_secs_f64(),
             journeys.accepted_count(),
@@ -73,12 +79,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
     };
     meanwhile(work, Duration::from_secs(1), progress).await?;
     site.stop().await;
-    Ok(report::print(
+    let mut out = io::stdout().lock();
+    Ok(report::write(
+        &mut out,
         &plan,
         &journeys,
         &receiver,
         started.elapsed(),
-    ))
+    )?)
 }
 
 /// Works to the end, and shows the progress again and again meanwhile.

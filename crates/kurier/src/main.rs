@@ -1,8 +1,4 @@
 //! The `kurier` binary: one image, one version, every part of it a sub-command.
-#![allow(
-    clippy::print_stdout,
-    reason = "a command's answer goes to standard output"
-)]
 
 mod check;
 mod cli;

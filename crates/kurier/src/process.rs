@@ -59,8 +59,13 @@ pub(crate) fn status(good: bool) -> ExitCode {
     }
 }
 
-/// Says what went wrong. Whoever wrote the configuration is told apart from everything else.
+/// Says what went wrong. Whoever wrote the configuration is told apart from everything else, and
+/// whoever has stopped reading the answer is told nothing.
 pub(crate) fn failure(error: &Error) -> ExitCode {
+    let io_error = error.downcast_ref::<std::io::Error>();
+    if io_error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::from(NOT_READ);
+    }
     eprintln!("kurier: {error:#}");
     let start = error.downcast_ref::<::relay::StartError>();
     let configuration = error.is::<config::ConfigError>()
@@ -77,3 +82,5 @@ pub(crate) fn failure(error: &Error) -> ExitCode {
 const BAD_CONFIGURATION: u8 = 64;
 /// As a shell reports a process that was interrupted.
 const KILLED: u8 = 130;
+/// As a shell reports a process that wrote to a closed pipe.
+const NOT_READ: u8 = 141;

@@ -56,6 +56,19 @@ queue: {source: {type: Embedded, embedded: {path: /nowhere/kurier}}}
 }
 
 #[test]
+fn an_answer_that_nobody_reads_ends_the_command_quietly() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = kurier(&["demo", "--messages", "1"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(141), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
 fn a_certificate_that_is_missing_is_a_mistake_in_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("relay.yaml");

@@ -1,5 +1,6 @@
 //! Each message's journey on a line, and whether it is the one that was due.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,23 +10,24 @@ use super::journey::{Journeys, notification};
 use super::plan::{Due, Plan, Planned, recipient};
 use super::receiver::{Notice, Receiver};
 
-/// Prints all journeys and the sum; whether everything went as it was due.
-pub(super) fn print(
+/// Writes all journeys and the sum; whether everything went as it was due.
+pub(super) fn write(
+    out: &mut impl Write,
     plan: &Plan,
     journeys: &Journeys,
     receiver: &Receiver,
     elapsed: Duration,
-) -> bool {
+) -> io::Result<bool> {
     let notices = receiver.notices();
     let mut faults = Vec::new();
     let mut counts = [0_u32; 4];
-    println!();
+    writeln!(out)?;
     for planned in plan.iter() {
         let steps = journeys.steps(planned.number);
         let id = journeys
             .queue_id(planned.number)
             .unwrap_or_else(|| "-".to_owned());
-        println!("{:5}  {id}  {}", planned.number, line(&steps));
+        writeln!(out, "{:5}  {id}  {}", planned.number, line(&steps))?;
         let copies = receiver.copies(planned.number);
         let own: Vec<_> = notices
             .iter()
@@ -41,21 +43,28 @@ pub(super) fn print(
         faults.push(format!("{missed} outcomes were missed by this program"));
     }
     let [delivered, deferred, bounced, expired] = counts;
-    println!();
-    println!(
+    writeln!(out)?;
+    writeln!(
+        out,
         "{:6} messages in {:.1} s",
         plan.len(),
         elapsed.as_secs_f64()
-    );
-    println!("{delivered:6} delivered at the first attempt, bodies identical");
-    println!("{deferred:6} deferred, then delivered, bodies identical");
-    println!("{bounced:6} bounced, notice received by the sender");
-    println!("{expired:6} expired, notice received by the sender");
-    println!("{:6} not as due", faults.len());
+    )?;
+    writeln!(
+        out,
+        "{delivered:6} delivered at the first attempt, bodies identical"
+    )?;
+    writeln!(
+        out,
+        "{deferred:6} deferred, then delivered, bodies identical"
+    )?;
+    writeln!(out, "{bounced:6} bounced, notice received by the sender")?;
+    writeln!(out, "{expired:6} expired, notice received by the sender")?;
+    writeln!(out, "{:6} not as due", faults.len())?;
     for fault in &faults {
-        println!("       {fault}");
+        writeln!(out, "       {fault}")?;
     }
-    faults.is_empty()
+    Ok(faults.is_empty())
 }
 
 fn count(counts: &mut [u32; 4], due: Due) {
