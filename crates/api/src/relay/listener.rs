@@ -27,6 +27,9 @@ pub struct Listener {
     pub auth: Auth,
 
     /// Clients that may relay without AUTH, as address ranges. Nobody by default.
+    ///
+    /// The address that counts is the one the pod sees: a load balancer, or a node that forwards with
+    /// its own address, hides the client's (`externalTrafficPolicy: Local` keeps it).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
