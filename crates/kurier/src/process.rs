@@ -70,6 +70,7 @@ pub(crate) fn failure(error: &Error) -> ExitCode {
     let start = error.downcast_ref::<::relay::StartError>();
     let configuration = error.is::<config::ConfigError>()
         || error.is::<LocalError>()
+        || error.is::<operator::LeaseTimingError>()
         || matches!(start, Some(::relay::StartError::Config(_)));
     if configuration {
         ExitCode::from(BAD_CONFIGURATION)

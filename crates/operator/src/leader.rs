@@ -3,7 +3,7 @@
 //! Acquiring and renewing are replacements at a known `resourceVersion`, so of two candidates one
 //! wins. Nobody's clock is compared with another's: a candidate counts from when *it* saw the Lease
 //! change last, the holder from when it *sent* the last renewal that succeeded. Since
-//! `renew < duration`, the holder has stopped before anybody else starts.
+//! `renew < duration` ([`LeaseTiming`]), the holder has stopped before anybody else starts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -97,7 +97,12 @@ fn replica(server: &Server, identity: &str) -> Replica {
         },
         name: "kurier".to_owned(),
         identity: identity.to_owned(),
-        timing: LeaseTiming::default(),
+        timing: LeaseTiming::new(
+            Duration::from_secs(15),
+            Duration::from_secs(10),
+            Duration::from_secs(2),
+        )
+        .unwrap(),
         leadership: leadership.clone(),
         leading: sender,
     };

@@ -37,4 +37,4 @@ mod status_client;
 mod watch;
 
 pub use crate::run::{RunError, run};
-pub use crate::settings::{LeaseTiming, Settings};
+pub use crate::settings::{LeaseTiming, LeaseTimingError, Settings};
