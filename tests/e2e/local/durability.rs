@@ -1,6 +1,6 @@
 //! What has been accepted survives; what cannot be kept is not accepted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use kurier_test::corpus::Message;
@@ -188,36 +188,61 @@ fn redis_without_fsync_is_not_trusted() -> Result<()> {
     })
 }
 
+/// On Redis: what is not given back there waits for the end of a lease, which no other relay shortens.
 #[test]
 fn sigterm_gives_back_what_it_cannot_finish() -> Result<()> {
-    let (receiver, data) = (Receiver::start()?, tempfile::tempdir()?);
+    let (receiver, data, folder) = (
+        Receiver::start()?,
+        tempfile::tempdir()?,
+        tempfile::tempdir()?,
+    );
+    let redis = Redis::start(folder.path())?;
     let settings = RelaySettings {
         data: data.path(),
         smarthost: receiver.port,
-        redis: None,
+        redis: Some(redis.url()),
     };
-    http(
-        receiver.control,
-        "PUT",
-        "/mode",
-        r#"{"delayMilliseconds": 2000}"#,
-    )?;
+    let mode = |mode: &str| http(receiver.control, "PUT", "/mode", mode);
+    mode(r#"{"delayMilliseconds": 2000}"#)?;
     let mut relay = Relay::start(&settings)?;
-    for index in 0..60 {
-        let reply = submit(&relay.account(), 16 * index + 8)?;
-        ensure!(reply.starts_with("250"), "{reply}");
+    // All of them are queued before it claims, so that it claims more than it can begin with.
+    let claiming = |enabled: &str| http(relay.admin, "PUT", "/v1/claiming", enabled);
+    claiming(r#"{"enabled": false}"#)?;
+    for index in 0..MESSAGES {
+        let index = 16 * u32::try_from(index)? + 8;
+        eventually("the relay accepts", LONG, || {
+            let reply = submit(&relay.account(), index)?;
+            holds(reply.starts_with("250"), reply)
+        })?;
     }
+    claiming(r#"{"enabled": true}"#)?;
+    eventually("it holds claims that it has not begun", LONG, || {
+        let claims = relay.metric("kurier_queue_claims")?;
+        holds(claims > CONCURRENCY, format_args!("{claims} claims"))
+    })?;
     relay.process.signal("TERM")?;
     let status = relay.process.wait(Duration::from_secs(60))?;
     ensure!(status.success(), "a drain that ended with {status}");
-    http(
-        receiver.control,
-        "PUT",
-        "/mode",
-        r#"{"delayMilliseconds": 0}"#,
-    )?;
-    let _relay = Relay::start(&settings)?;
-    let arrived = receiver.wait_for(60, LONG)?;
-    assert_eq!(arrived.len(), 60, "a drain neither loses nor doubles");
+    let finished = receiver.arrivals().len();
+    ensure!(
+        finished < MESSAGES,
+        "the drain delivered everything: it gave nothing back"
+    );
+    mode("{}")?;
+    let started = Instant::now();
+    let _successor = Relay::start(&settings)?;
+    let arrived = receiver.wait_for(MESSAGES, LONG)?;
+    let elapsed = started.elapsed();
+    ensure!(
+        elapsed < LEASE,
+        "the successor waited {elapsed:?}: nothing was given back"
+    );
+    assert_eq!(arrived.len(), MESSAGES, "a drain neither loses nor doubles");
     Ok(())
 }
+
+const MESSAGES: usize = 60;
+/// How many deliveries to one destination a local relay has at a time.
+const CONCURRENCY: f64 = 20.0;
+/// For so long a worker that says nothing keeps its claims.
+const LEASE: Duration = Duration::from_secs(30);
