@@ -150,6 +150,9 @@ pub struct Tenant {
     /// Domains of the reverse-path; empty is any.
     #[serde(default)]
     pub sender_domains: Vec<DomainPattern>,
+    /// Its share of delivery beside the others', from 1 to 1000.
+    #[serde(default = "one")]
+    pub weight: u32,
 }
 
 impl Tenant {
@@ -157,6 +160,10 @@ impl Tenant {
     pub fn may_send_as(&self, domain: &str) -> bool {
         self.sender_domains.is_empty() || self.sender_domains.iter().any(|p| p.matches(domain))
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn default_tenant() -> String {

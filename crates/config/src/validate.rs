@@ -24,6 +24,11 @@ pub(crate) fn relay(config: &RelayConfig) -> Vec<Violation> {
         "name",
         config.tenants.iter().map(|t| t.name.as_str()),
     );
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        if !(1..=1000).contains(&tenant.weight) {
+            found.add(format!("tenants[{index}].weight"), "must be from 1 to 1000");
+        }
+    }
     queue(config, &mut found);
     limits(config, &mut found);
     if let Some(address) = config.admin.management

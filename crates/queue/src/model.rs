@@ -71,7 +71,7 @@ pub struct Scheduler {
     /// Messages by when they expire, or are looked at again.
     expiry: BTreeSet<(Ms, MessageId)>,
     turn: Turn,
-    limits: limits::Concurrency,
+    limits: limits::InForce,
     /// Everybody who may own anything, in the order of their ids.
     workers: BTreeMap<WorkerId, Worker>,
     changes: Vec<Change>,
@@ -91,7 +91,7 @@ impl Scheduler {
             queues: HashMap::new(),
             expiry: BTreeSet::new(),
             turn: Turn::default(),
-            limits: limits::Concurrency::default(),
+            limits: limits::InForce::default(),
             workers: BTreeMap::new(),
             changes: Vec::new(),
         }

@@ -164,13 +164,18 @@ pub enum Beat {
 pub type Expiring = Vec<MessageId>;
 
 /// Limits that live as data in the queue, written from configuration with its generation.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     pub generation: u64,
     pub concurrency_default: u32,
     /// By site.
     pub concurrency: Vec<(String, u32)>,
+    /// Shares by tenant, from 1; a tenant that is not named has 1.
+    pub weights: Vec<(String, u32)>,
 }
+
+/// What a task of a tenant of weight 1 adds to the tenant's virtual time.
+pub(crate) const COST: u64 = 10_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {

@@ -18,7 +18,7 @@
 //! | `rc` | hash | open tasks of messages with more than one |
 //! | `exp` | sorted set | mid -> when it expires * 2 + found expired |
 //! | `rcl` | hash | how often a begun task was taken back |
-//! | `lim` | hash | generation, `default` and `site:<site>` concurrency |
+//! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `weight:<tenant>` |
 //! | `ln:<wid>` | hash | lane -> last n, and its reply |
 //! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq` and finishes of tenants; schema and owner |
 //!
@@ -216,7 +216,10 @@ impl Queue for Redis {
         let mut call = self.dispatch.call(Script::SetLimits);
         call.arg(limits.generation).arg(limits.concurrency_default);
         for (site, concurrency) in &limits.concurrency {
-            call.arg(site).arg(concurrency);
+            call.arg(format!("site:{site}")).arg(concurrency);
+        }
+        for (tenant, weight) in &limits.weights {
+            call.arg(format!("weight:{tenant}")).arg(weight.max(&1));
         }
         match self.dispatch.run(call).await? {
             Value::Int(_) => Ok(()),

@@ -90,7 +90,7 @@ impl Scheduler {
             member.slots.insert(slot, site.to_owned());
         }
         self.turn.served_at(virtual_time);
-        let virtual_time = virtual_time + tasks.len() as u64;
+        let virtual_time = virtual_time + self.limits.cost(queue.tenant(), tasks.len());
         let tasks = tasks
             .into_iter()
             .map(|task| {

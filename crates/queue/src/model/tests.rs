@@ -166,6 +166,7 @@ impl World {
             generation: self.generation,
             concurrency_default: concurrency,
             concurrency: Vec::new(),
+            ..Limits::default()
         });
     }
 

@@ -1,6 +1,6 @@
 //! Whose turn it is, and what wakes a queue that nobody looks at.
 //!
-//! Tenants come by virtual time (tasks claimed so far), a tenant's active queues by when they were
+//! Tenants come by virtual time (tasks claimed so far, divided by their weight), a tenant's active queues by when they were
 //! last served. A queue that cannot be served now leaves the turn and gets a wake-up: when its next
 //! task is due, or, while its site has no slot, when one is released and at the latest after the
 //! safety wake.

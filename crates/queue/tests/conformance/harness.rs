@@ -60,14 +60,36 @@ pub(crate) trait Harness: Sized {
 
     /// New limits: of every site, and of some.
     async fn limit(&self, default: u32, sites: &[(&str, u32)]) {
+        let sites = sites.iter();
+        self.write(Limits {
+            concurrency_default: default,
+            concurrency: sites
+                .map(|(domain, limit)| (format!("mx:{domain}"), *limit))
+                .collect(),
+            ..Limits::default()
+        })
+        .await;
+    }
+
+    /// New weights of tenants.
+    async fn weigh(&self, tenants: &[(&str, u32)]) {
+        let tenants = tenants.iter();
+        self.write(Limits {
+            concurrency_default: 20,
+            weights: tenants
+                .map(|(tenant, weight)| ((*tenant).to_owned(), *weight))
+                .collect(),
+            ..Limits::default()
+        })
+        .await;
+    }
+
+    /// As the newest generation.
+    async fn write(&self, limits: Limits) {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let limits = Limits {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
-            concurrency_default: default,
-            concurrency: sites
-                .iter()
-                .map(|(domain, limit)| (format!("mx:{domain}"), *limit))
-                .collect(),
+            ..limits
         };
         self.queue().set_limits(&limits).await.expect("limits");
     }

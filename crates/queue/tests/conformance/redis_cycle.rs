@@ -231,6 +231,7 @@ async fn fault_17_a_thousand_claims_are_taken_back_in_one_go() {
             generation: 1,
             concurrency_default: 100,
             concurrency: Vec::new(),
+            ..Limits::default()
         })
         .await
         .unwrap();
@@ -313,6 +314,7 @@ async fn a_slot_released_again_frees_none_that_another_holds() {
         generation: 1,
         concurrency_default: 2,
         concurrency: Vec::new(),
+        ..Limits::default()
     };
     queue.set_limits(&limits).await.unwrap();
     let sent: Vec<_> = (0..4).map(|_| message(&["example.net"])).collect();

@@ -84,6 +84,7 @@ async fn fault_08_a_full_server_refuses_new_mail_and_drains() {
         generation: 1,
         concurrency_default: 5,
         concurrency: Vec::new(),
+        ..Limits::default()
     };
     queue.set_limits(&limits).await.unwrap();
     let aborted = queue

@@ -37,6 +37,7 @@ macro_rules! suite {
                     fault_15_a_promoted_queue_does_not_starve_a_backlog,
                     fault_17_a_thousand_claims_go_back_at_once,
                     tenants_share_by_tasks_not_by_queues,
+                    tenants_share_by_weight,
                     a_tenant_that_comes_back_gains_nothing_by_having_left,
                     a_tenant_that_was_away_is_not_owed_its_absence,
                     few_tasks_spread_over_the_free_slots,

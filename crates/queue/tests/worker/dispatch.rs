@@ -40,6 +40,7 @@ async fn what_is_dropped_goes_back_with_its_slot() {
         generation: 1,
         concurrency_default: 1,
         concurrency: Vec::new(),
+        ..Limits::default()
     };
     worker.set_limits(&limits).await.unwrap();
     for _ in 0..3 {

@@ -13,6 +13,7 @@ async fn mail_that_cannot_be_claimed_expires_all_the_same() {
         generation: 1,
         concurrency_default: 1,
         concurrency: Vec::new(),
+        ..Limits::default()
     };
     worker.set_limits(&limits).await.unwrap();
     worker.enqueue(message("example.org")).await.unwrap();

@@ -126,6 +126,7 @@ fn document(input: &Input<'_>) -> RelayConfig {
         tenants: vec![Tenant {
             name: identity.namespace.clone(),
             sender_domains: relay.sender_domains.clone(),
+            weight: 1,
         }],
         queue: Queue {
             id: relay.queue.id.clone(),

@@ -175,7 +175,7 @@ local function visit(per_grant, withheld, withheld_count)
   taken_slots[#taken_slots + 1] = site
   granted[#granted + 1] = { q, tids }
   V, turn_changed = tenant.vt, true
-  tenant.vt = tenant.vt + count
+  tenant.vt = tenant.vt + cost_of(tenant.name, count)
   if ready > count then
     stays_active(tenant, q)
   else

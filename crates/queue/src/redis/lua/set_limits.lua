@@ -1,9 +1,9 @@
--- ARGV: generation default, then site concurrency... Reply: 1 written, 0 a newer generation is there.
+-- ARGV: generation default, then field value... Reply: 1 written, 0 a newer generation is there.
 if tonumber(ARGV[1]) < tonumber(call('HGET', P .. 'lim', 'generation') or 0) then return 0 end
 call('UNLINK', P .. 'lim')
 call('HSET', P .. 'lim', 'generation', ARGV[1], 'default', ARGV[2])
 for k = 3, #ARGV, 2 do
-  call('HSET', P .. 'lim', 'site:' .. ARGV[k], ARGV[k + 1])
+  call('HSET', P .. 'lim', ARGV[k], ARGV[k + 1])
 end
 local blocked = call('SMEMBERS', P .. 'bs')
 table.sort(blocked)

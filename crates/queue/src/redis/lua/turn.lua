@@ -9,18 +9,23 @@ local function load_turn()
   end
 end
 
+-- Limits of sites and weights of tenants, by their fields.
 local limits, default_limit, has_limits = {}, nil, nil
-local function limit_of(site)
+local function limit(field, default)
   if not default_limit then
     default_limit = tonumber(call('HGET', P .. 'lim', 'default') or 20)
     -- More than the generation and the default.
     has_limits = call('HLEN', P .. 'lim') > 2
   end
-  if has_limits and not limits[site] then
-    limits[site] = tonumber(call('HGET', P .. 'lim', 'site:' .. site) or default_limit)
+  default = default or default_limit
+  if has_limits and not limits[field] then
+    limits[field] = tonumber(call('HGET', P .. 'lim', field) or default)
   end
-  return limits[site] or default_limit
+  return limits[field] or default
 end
+local function limit_of(site) return limit('site:' .. site) end
+-- What `count` tasks add to the virtual time of a tenant.
+local function cost_of(tenant, count) return math.floor(count * 10000 / limit('weight:' .. tenant, 1)) end
 
 local used, used_before = {}, {}
 local function load_used(sites)

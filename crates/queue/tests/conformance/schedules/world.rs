@@ -345,6 +345,7 @@ impl<'a, T: Harness> World<'a, T> {
                 .map(|(number, limit)| (format!("mx:{number}.example"), limit))
                 .into_iter()
                 .collect(),
+            weights: vec![("t0".to_owned(), default.max(1))],
         };
         self.both(async |queue| queue.set_limits(&limits).await)
             .await;

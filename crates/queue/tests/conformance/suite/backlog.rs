@@ -83,6 +83,36 @@ pub(crate) async fn tenants_share_by_tasks_not_by_queues(h: impl Harness) {
     }
 }
 
+pub(crate) async fn tenants_share_by_weight(h: impl Harness) {
+    h.weigh(&[("heavy", 3), ("light", 2)]).await;
+    let mut worker = h.caller().await;
+    let sent: Vec<_> = ["heavy", "light", "plain"]
+        .into_iter()
+        .flat_map(|tenant| {
+            let domain = format!("{tenant}.example");
+            (0..120).map(move |_| message_of(tenant, &[&domain], &[b"x\r\n"]))
+        })
+        .collect();
+    worker.enqueue(&sent).await;
+    let mut turns = Turns::default();
+    for k in 1..=180 {
+        turns.take(&mut worker).await;
+        for (tenant, weight) in [("heavy", 3), ("light", 2), ("plain", 1)] {
+            let (got, due) = (turns.of_tenant(tenant), k * weight / 6);
+            assert!(got.abs_diff(due) <= 2, "{tenant}: {got} of {k}, due {due}");
+        }
+    }
+    // What the newest configuration says counts from then on.
+    h.weigh(&[]).await;
+    let before = ["heavy", "plain"].map(|tenant| turns.of_tenant(tenant));
+    for _ in 0..60 {
+        turns.take(&mut worker).await;
+    }
+    let after = ["heavy", "plain"].map(|tenant| turns.of_tenant(tenant));
+    let (heavy, plain) = (after[0] - before[0], after[1] - before[1]);
+    assert!(heavy.abs_diff(plain) <= 2, "{heavy} to {plain}");
+}
+
 pub(crate) async fn a_tenant_that_comes_back_gains_nothing_by_having_left(h: impl Harness) {
     let mut worker = h.caller().await;
     let steady: Vec<_> = (0..150)

@@ -149,6 +149,7 @@ pub(crate) async fn rule_04_repeated_calls_change_nothing(h: impl Harness) {
         generation: u64::MAX >> 12,
         concurrency_default: 3,
         concurrency: Vec::new(),
+        ..Limits::default()
     };
     for _ in 0..2 {
         h.queue().set_limits(&limits).await.unwrap();
@@ -268,6 +269,7 @@ pub(crate) async fn rule_07_limits_are_data_of_the_newest_generation(h: impl Har
             .map(|limit| ("mx:one.example".into(), limit))
             .into_iter()
             .collect(),
+        ..Limits::default()
     };
     let sent: Vec<_> = (0..30)
         .flat_map(|_| [message(&["one.example"]), message(&["two.example"])])
