@@ -22,7 +22,8 @@ pub(super) struct Store {
     settings: Option<HashMap<String, String>>,
 }
 
-/// What the server's answers amount to, in the order of the questions; shared by all connections.
+/// What the server's answers amount to, in the order in which it gave them; shared by all
+/// connections.
 #[derive(Default)]
 pub(super) struct Verified(Mutex<Option<Verdict>>);
 
@@ -30,6 +31,9 @@ struct Verdict {
     /// When the answer was asked for that it was formed from, and when it was formed.
     asked: Instant,
     given: Instant,
+    /// The server's start, and how many questions it had answered then.
+    run_id: String,
+    infos: u64,
     durability: Durability,
     aof: Option<AofOn>,
 }
@@ -39,7 +43,7 @@ impl Verified {
     /// worth nothing any more.
     pub(super) fn judge(&self, store: &Store) -> Durability {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(later) = last.as_ref().filter(|last| last.asked > store.asked) {
+        if let Some(later) = last.as_ref().filter(|last| last.has_overtaken(store)) {
             return later.durability.clone();
         }
         let aof = store.aof_on(last.as_ref().and_then(|last| last.aof.as_ref()));
@@ -47,6 +51,8 @@ impl Verified {
         *last = Some(Verdict {
             asked: store.asked,
             given: Instant::now(),
+            run_id: store.info("run_id").to_owned(),
+            infos: store.calls("info"),
             durability: durability.clone(),
             aof,
         });
@@ -59,6 +65,19 @@ impl Verified {
         last.as_ref()
             .filter(|last| last.given.elapsed() <= age)
             .map(|last| last.durability.clone())
+    }
+}
+
+impl Verdict {
+    /// Two connections ask at the same time: the server's own count tells which it answered later,
+    /// and for two starts of it, which was asked later.
+    fn has_overtaken(&self, store: &Store) -> bool {
+        let at_the_same_time = self.given > store.asked;
+        if at_the_same_time && self.run_id == store.info("run_id") {
+            self.infos >= store.calls("info")
+        } else {
+            self.asked > store.asked
+        }
     }
 }
 
@@ -431,6 +450,30 @@ mod tests {
             (&[SET_2, REWRITING, another], 2, false),
             (&[SET_2, another], 3, true),
         ]);
+    }
+
+    #[test]
+    fn answers_count_in_the_order_of_the_server() {
+        let verified = Verified::default();
+        let numbered = |changes: Changes<'_>, infos: &str| {
+            store(&[changes, &[("cmdstat_info", infos), SET_2]].concat())
+        };
+        verified.judge(&numbered(&[], "calls=4"));
+        // Asked at the same time, answered the other way round.
+        let (late, early) = (
+            numbered(&[REWRITING], "calls=6"),
+            numbered(&[REWRITING], "calls=5"),
+        );
+        assert_eq!(verified.judge(&late), Durability::Fsync);
+        assert_eq!(verified.judge(&early), Durability::Fsync);
+
+        let (late, early) = (
+            numbered(&[("aof_enabled", "0")], "calls=8"),
+            numbered(&[], "calls=7"),
+        );
+        let off = verified.judge(&late);
+        assert_ne!(off, Durability::Fsync);
+        assert_eq!(verified.judge(&early), off);
     }
 
     #[test]
