@@ -61,6 +61,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Connection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// The last reply to EHLO.
+    extensions: String,
 }
 
 impl Connection {
@@ -75,23 +77,36 @@ impl Connection {
         let mut this = Self {
             stream: Box::new(tcp),
             buffer: Vec::new(),
+            extensions: String::new(),
         };
         if dial.implicit_tls {
             this = tokio::time::timeout(limit, this.secure(account)).await??;
         }
         this.expect("220").await?;
-        this.command("EHLO load.example", "250").await?;
+        this.greet().await?;
         if let Some((user, password)) = &account.login {
             if !dial.implicit_tls {
                 this.command("STARTTLS", "220").await?;
                 this = tokio::time::timeout(limit, this.secure(account)).await??;
-                this.command("EHLO load.example", "250").await?;
+                this.greet().await?;
             }
             let initial = STANDARD.encode(format!("\0{user}\0{password}"));
             this.command(&format!("AUTH PLAIN {initial}"), "235")
                 .await?;
         }
         Ok(this)
+    }
+
+    async fn greet(&mut self) -> Result<()> {
+        self.extensions = self.command("EHLO load.example", "250").await?;
+        Ok(())
+    }
+
+    /// The largest message that the relay says it takes (RFC 1870 §3).
+    pub fn size(&self) -> Option<u64> {
+        let lines = self.extensions.lines().filter_map(|line| line.get(4..));
+        let size = lines.filter_map(|line| line.strip_prefix("SIZE ")).next();
+        size?.trim().parse().ok()
     }
 
     async fn secure(self, account: &Account) -> Result<Self> {
@@ -119,6 +134,7 @@ impl Connection {
         Ok(Self {
             stream: Box::new(stream),
             buffer: Vec::new(),
+            extensions: String::new(),
         })
     }
 
@@ -176,13 +192,13 @@ impl Connection {
         let _ = self.ask("QUIT").await;
     }
 
-    async fn command(&mut self, line: &str, wanted: &str) -> Result<()> {
+    async fn command(&mut self, line: &str, wanted: &str) -> Result<String> {
         let reply = self.ask(line).await?;
         if !reply.starts_with(wanted) {
             let verb = line.split(' ').next().unwrap_or_default();
             bail!("{verb} was answered {reply}");
         }
-        Ok(())
+        Ok(reply)
     }
 
     async fn expect(&mut self, wanted: &str) -> Result<()> {

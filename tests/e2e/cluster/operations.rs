@@ -1,13 +1,16 @@
 //! Day two: scale, reroute, lose Redis, and what the status says meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use kurier_test::submit::Connection;
+use serde_json::Value;
 
-use super::accounts::{Load, run_named, submit};
+use super::accounts::{Load, account_at, run_named, submit};
 use super::fleet::{MINUTE, RELAY_OBJECT, installed, relay_pods, set_mode};
-use super::kubernetes::{MAIL, Pod, condition, get, kubectl, patch, redis};
-use super::traffic::all_arrived;
+use super::kubernetes::{MAIL, Pod, condition, get, items, kubectl, patch, redis};
+use super::traffic::{all_arrived, completed};
 use crate::eventually::{eventually, holds};
 
 #[test]
@@ -18,15 +21,46 @@ fn f_replicas_converge_and_status_says_so() -> Result<()> {
             RELAY_OBJECT,
             &format!(r#"{{"spec": {{"replicas": {replicas}}}}}"#),
         )?;
-        relay_pods(replicas)?;
+        let pods = relay_pods(replicas)?;
         condition(RELAY_OBJECT, "Programmed", "True", MINUTE)?;
         condition(RELAY_OBJECT, "Ready", "True", MINUTE)?;
         eventually("status.replicas follows", MINUTE, || {
             let status = get(&[RELAY_OBJECT])?["status"].clone();
             holds(status["replicas"] == replicas, status)
         })?;
+        // Nor is it only said: each of them takes the account's login, and the Service leads to no other.
+        for pod in &pods {
+            size_limit(pod).with_context(|| pod.name.clone())?;
+        }
+        let addresses: BTreeSet<_> = pods.into_iter().map(|pod| pod.address).collect();
+        eventually("the Service leads to these pods", MINUTE, || {
+            let served = endpoints("outbound")?;
+            holds(served == addresses, format_args!("{served:?}"))
+        })?;
     }
     Ok(())
+}
+
+/// Where a Service sends new connections.
+fn endpoints(service: &str) -> Result<BTreeSet<String>> {
+    let label = format!("kubernetes.io/service-name={service}");
+    let slices = get(&["endpointslices", "-l", &label])?;
+    let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let ready = items(&slices)
+        .iter()
+        .flat_map(|slice| all(&slice["endpoints"]))
+        .filter(|endpoint| endpoint["conditions"]["ready"] == true);
+    Ok(ready
+        .flat_map(|endpoint| all(&endpoint["addresses"]))
+        .filter_map(|address| Some(address.as_str()?.to_owned()))
+        .collect())
+}
+
+/// What a pod says in its EHLO reply that it takes.
+fn size_limit(pod: &Pod) -> Result<Option<u64>> {
+    let account = account_at(pod)?;
+    let connection = tokio::runtime::Runtime::new()?.block_on(Connection::open(&account))?;
+    Ok(connection.size())
 }
 
 #[test]
@@ -36,6 +70,7 @@ fn g_queued_mail_follows_a_changed_smarthost() -> Result<()> {
     set_mode("receiver-first", r#"{"defer": true}"#)?;
     let run = run_named("moved");
     let done = Load::start(&run, &["--messages", "60"])?.finish(2 * MINUTE)?;
+    let accepted = completed(&done, 60)?;
     // The counts in status are rewritten once a minute.
     eventually("the mail is deferred", 2 * MINUTE, || {
         let status = get(&[RELAY_OBJECT])?["status"]["queue"].clone();
@@ -51,16 +86,19 @@ fn g_queued_mail_follows_a_changed_smarthost() -> Result<()> {
             "match": {"recipientDomains": ["receiver.example"]},
             "action": {"type": "Smarthost", "smarthost": {"host": "receiver-second", "port": 25}}}]}}"#,
     )?;
-    route_programmed(ROUTE, Duration::from_secs(10))?;
+    route_programmed(ROUTE, SERVED)?;
     println!(
         "a route change was served by every pod after {:?}",
         changed.elapsed()
     );
-    all_arrived("receiver-second", &run, &done.accepted(), MINUTE)?;
+    all_arrived("receiver-second", &run, &accepted, MINUTE)?;
     set_mode("receiver-first", "{}")?;
     super::kubernetes::apply_fixture("relay.yaml")?;
     route_programmed(ROUTE, MINUTE)
 }
+
+/// Until every pod serves a change.
+const SERVED: Duration = Duration::from_secs(10);
 
 const ROUTE: &str = "mailroute/receivers";
 
@@ -85,17 +123,21 @@ pub(crate) fn route_programmed(route: &str, limit: Duration) -> Result<()> {
 fn h_a_changed_setting_is_served_by_every_pod_within_ten_seconds() -> Result<()> {
     installed()?;
     let pods = relay_pods(3)?;
-    for limit in ["512Ki", "1Mi"] {
+    for (limit, octets) in [("512Ki", 512 << 10), ("1Mi", 1 << 20)] {
         let changed = Instant::now();
         patch(
             RELAY_OBJECT,
             &format!(r#"{{"spec": {{"limits": {{"messageSize": "{limit}"}}}}}}"#),
         )?;
-        condition(RELAY_OBJECT, "Programmed", "True", Duration::from_secs(10))?;
-        println!(
-            "messageSize {limit} was served by every pod after {:?}",
-            changed.elapsed()
-        );
+        condition(RELAY_OBJECT, "Programmed", "True", SERVED)?;
+        // Asked now and not waited for: this is what the status says is so.
+        for pod in &pods {
+            let size = size_limit(pod)?;
+            ensure!(size == Some(octets), "{} says SIZE {size:?}", pod.name);
+        }
+        let elapsed = changed.elapsed();
+        println!("messageSize {limit} was served by every pod after {elapsed:?}");
+        ensure!(elapsed <= SERVED, "after {elapsed:?}");
     }
     let same = relay_pods(3)?;
     let names = |pods: &[Pod]| pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>();
