@@ -27,6 +27,7 @@
 mod active;
 mod admin;
 mod admission;
+mod body;
 mod config_watch;
 pub mod delivery;
 mod delivery_settings;

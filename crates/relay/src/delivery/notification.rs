@@ -1,9 +1,9 @@
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use message::dsn::{Action, Notification, Reason, RecipientReport};
 use queue::id::{MessageId, QueueId};
-use queue::record::{Body, Form, Header, NewMessage, Recipient, Record, Task};
+use queue::record::{Form, Header, NewMessage, Recipient, Record, Task};
 use queue::worker::Claim;
-use sha2::{Digest, Sha256};
 use smtp::{Content, Mailbox, Reply};
 use telemetry::TraceContext;
 
@@ -11,6 +11,7 @@ use super::Settings;
 use super::disposition::Disposition;
 use super::notes::Notes;
 use super::report::{Said, Told};
+use crate::body::describe;
 
 /// The message that tells the sender whom of `told` its message failed for; `None` when there is
 /// nobody to be told (RFC 5321 §6.1) or nothing to tell.
@@ -154,30 +155,16 @@ fn last_attempt(claim: &Claim, now: Timestamp, failed: &[Failed<'_>]) -> Option<
 /// another notification: by its message, its task, which attempt it was and for whom.
 fn derived_id(claim: &Claim, failed: &[Failed<'_>]) -> MessageId {
     let task = claim.handle().task;
-    let mut hash = Sha256::new();
-    hash.update(task.message.octets());
-    hash.update(task.ordinal.to_be_bytes());
-    hash.update(claim.state().attempts.to_be_bytes());
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(&task.message.octets());
+    hash.update(&task.ordinal.to_be_bytes());
+    hash.update(&claim.state().attempts.to_be_bytes());
     for failed in failed {
-        hash.update(failed.told.recipient.to_be_bytes());
+        hash.update(&failed.told.recipient.to_be_bytes());
     }
-    let digest = hash.finalize();
     let mut octets = [0; 10];
-    octets.copy_from_slice(&digest[..10]);
+    octets.copy_from_slice(&hash.finish().as_ref()[..10]);
     MessageId::new(task.message.unix_ms(), octets)
-}
-
-fn describe(content: &Content) -> Body {
-    let mut hash = Sha256::new();
-    content.raw_slices().for_each(|slice| hash.update(slice));
-    let digest = hash.finalize();
-    Body {
-        form: Form::DotStuffed,
-        stored: content.stuffed_len(),
-        size: content.raw_len(),
-        sha256: digest.iter().map(|octet| format!("{octet:02x}")).collect(),
-        eight_bit: content.has_8bit(),
-    }
 }
 
 fn timestamp(unix_ms: u64) -> Timestamp {

@@ -15,7 +15,7 @@ use super::disposition::{Disposition, Verdict};
 use super::notes::{Answer, Notes};
 use super::notification::notification;
 use super::outcome::OutcomeLabel;
-use super::{Inner, Outcome, OutcomeKind, Settings};
+use super::{Inner, Outcome, OutcomeKind, Settings, retry};
 
 /// What became of one recipient in an attempt.
 #[derive(Debug)]
@@ -128,9 +128,8 @@ pub(super) fn report(
         .iter()
         .any(|told| told.verdict.disposition == Disposition::Deferred)
     {
-        pause = settings
-            .retry
-            .pause(claim.state().attempts, expires_in, spread());
+        let attempts = claim.state().attempts;
+        pause = retry::pause(settings.retry, attempts, expires_in, spread());
         Rest::Deferred {
             due_in: pause,
             notes: notes(&claim, &told).write(),
@@ -278,7 +277,7 @@ impl Reporter<'_> {
             Disposition::Failed => OutcomeLabel::Failed,
         };
         self.inner.metrics.count(label);
-        self.log(told, has_expired);
+        self.log(told, label);
         let reply = || told.said.to_string();
         let kind = || match label {
             OutcomeLabel::Deferred => OutcomeKind::Deferred {
@@ -322,12 +321,11 @@ impl Reporter<'_> {
             .map_or("", |recipient| recipient.address.as_str())
     }
 
-    /// A delivery is what is expected and what there are many of: it is logged on demand. The rest
-    /// is logged always.
-    fn log(&self, told: &Told, has_expired: bool) {
+    /// One line for a recipient and attempt, as people of mail look for it.
+    fn log(&self, told: &Told, label: OutcomeLabel) {
         macro_rules! log {
-            ($level:ident, $what:literal) => {
-                tracing::$level!(
+            ($what:literal) => {
+                tracing::info!(
                     queue_id = %self.claim.handle().task.message,
                     trace_id = self.trace.map(|trace| tracing::field::display(trace.trace_id())),
                     span_id = self.trace.map(|trace| tracing::field::display(trace.span_id())),
@@ -335,17 +333,24 @@ impl Reporter<'_> {
                     host = told.said.host(),
                     status = %told.verdict.status,
                     reply = %told.said,
+                    delay_ms = self.delay_ms(),
                     attempt = self.claim.state().attempts.saturating_add(1),
                     $what
                 )
             };
         }
-        match told.verdict.disposition {
-            Disposition::Delivered => log!(debug, "delivered"),
-            Disposition::Deferred => log!(info, "deferred"),
-            Disposition::Failed if has_expired => log!(warn, "expired"),
-            Disposition::Failed => log!(warn, "failed"),
+        match label {
+            OutcomeLabel::Deferred => log!("deferred"),
+            OutcomeLabel::Delivered => log!("delivered"),
+            OutcomeLabel::Expired => log!("expired"),
+            OutcomeLabel::Failed => log!("failed"),
         }
+    }
+
+    /// Since the message came in.
+    fn delay_ms(&self) -> u64 {
+        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+        now.saturating_sub(self.record.header.received_unix_ms)
     }
 }
 

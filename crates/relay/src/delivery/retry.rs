@@ -1,32 +1,17 @@
 use std::time::Duration;
 
-/// When a deferred task is tried again: each time twice as long, to a maximum.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Retry {
-    pub initial: Duration,
-    pub max: Duration,
-}
+pub use config::queue::Retry;
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_secs(60),
-            max: Duration::from_secs(3600),
-        }
-    }
-}
-
-impl Retry {
-    /// The pause after `attempts` attempts have been deferred before this one, never past the
-    /// message's expiry: what is due then is not tried again but returned. `spread` in 0..=1 sets
-    /// it apart by up to a fifth, so that mail deferred together does not come back together.
-    pub(super) fn pause(&self, attempts: u32, expires_in: Duration, spread: f64) -> Duration {
-        let doubled = self
-            .initial
-            .saturating_mul(2u32.saturating_pow(attempts.min(31)));
-        let factor = 0.8 + 0.4 * spread.clamp(0.0, 1.0);
-        doubled.min(self.max).mul_f64(factor).min(expires_in)
-    }
+/// The pause after `attempts` attempts have been deferred before this one: each time twice as long,
+/// to a maximum, and never past the message's expiry: what is due then is not tried again but
+/// returned. `spread` in 0..=1 sets it apart by up to a fifth, so that mail deferred together does
+/// not come back together.
+pub(super) fn pause(retry: Retry, attempts: u32, expires_in: Duration, spread: f64) -> Duration {
+    let doubled = retry
+        .initial
+        .saturating_mul(2u32.saturating_pow(attempts.min(31)));
+    let factor = 0.8 + 0.4 * spread.clamp(0.0, 1.0);
+    doubled.min(retry.max).mul_f64(factor).min(expires_in)
 }
 
 #[cfg(test)]
@@ -52,7 +37,7 @@ mod tests {
             (6, Duration::from_secs(100), 1.0, 100),
             (0, Duration::ZERO, 0.5, 0),
         ] {
-            let pause = retry.pause(attempts, expires_in, spread);
+            let pause = pause(retry, attempts, expires_in, spread);
             assert_eq!(
                 pause.as_millis(),
                 expected * 1000,

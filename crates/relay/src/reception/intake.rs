@@ -4,12 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use aws_lc_rs::digest;
 use config::listener::Role;
 use jiff::Timestamp;
 use message::{HeaderSection, Received, TooManyHops, trace_fields};
 use queue::id::{MessageId, QueueId};
-use queue::record::{Body, Form, Header, NewMessage, Recipient, Task};
+use queue::record::{Header, NewMessage, Recipient, Task};
 use smtp::server::Message;
 use smtp::{Content, Domain, ForwardPath};
 use telemetry::TraceContext;
@@ -17,6 +16,7 @@ use telemetry::TraceContext;
 use super::Said;
 use crate::active::Active;
 use crate::admission::Standing;
+use crate::body::describe;
 use crate::listener::TlsParameters;
 use crate::routing::Routes;
 
@@ -52,13 +52,8 @@ pub(super) fn take_in(message: Message, envelope: &Envelope<'_>) -> Result<Intak
     content.prepend(trace(id, &header, &message.forward_paths, envelope));
 
     let declared_8bit = message.parameters.body == Some(smtp::Body::EightBitMime);
-    let body = Body {
-        form: Form::DotStuffed,
-        stored: content.stuffed_len(),
-        size: content.raw_len(),
-        sha256: sha256(&content),
-        eight_bit: declared_8bit || content.has_8bit(),
-    };
+    let mut body = describe(&content);
+    body.eight_bit |= declared_8bit;
     let config = &envelope.active.loaded.config;
     let tenant = envelope.standing.tenant(envelope.active);
     let header_of_record = Header {
@@ -170,21 +165,6 @@ fn new_id(received: Timestamp) -> MessageId {
     )
 }
 
-/// Of the message itself, without dot-stuffing: the same however it came.
-fn sha256(content: &Content) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for slice in content.raw_slices() {
-        context.update(slice);
-    }
-    let mut text = String::with_capacity(64);
-    for octet in context.finish().as_ref() {
-        for digit in [octet >> 4, octet & 15] {
-            text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use config::route::{Action, Match, Route, Rule, Smarthost};
@@ -248,18 +228,5 @@ mod tests {
             ]
         );
         assert!(tasks.iter().all(|task| task.queue.tenant == "shop"));
-    }
-
-    #[test]
-    fn the_hash_is_of_the_raw_form() {
-        let content = Content::from_raw(b"Subject: x\r\n\r\n.dot\r\n").unwrap();
-        assert_ne!(content.stuffed_len(), content.raw_len());
-        let expected = digest::digest(&digest::SHA256, b"Subject: x\r\n\r\n.dot\r\n");
-        let expected: String = expected
-            .as_ref()
-            .iter()
-            .map(|octet| format!("{octet:02x}"))
-            .collect();
-        assert_eq!(sha256(&content), expected);
     }
 }
