@@ -42,6 +42,14 @@ pub enum ResolvedRefs {
         name: String,
         key: String,
     },
+    /// What is there cannot be used. `problem` never quotes it.
+    InvalidSecret {
+        field: String,
+        namespace: String,
+        name: String,
+        key: String,
+        problem: String,
+    },
 }
 
 /// Whether every pod serves this generation.
@@ -264,6 +272,17 @@ impl From<ResolvedRefs> for Verdict {
                 Truth::False,
                 "KeyMissing",
                 format!("Secret {namespace}/{name}, named by {field}, has no key `{key}`: add it"),
+            ),
+            ResolvedRefs::InvalidSecret {
+                field,
+                namespace,
+                name,
+                key,
+                problem,
+            } => (
+                Truth::False,
+                "InvalidSecret",
+                format!("key `{key}` of Secret {namespace}/{name}, named by {field}, {problem}"),
             ),
         };
         Self {

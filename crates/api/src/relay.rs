@@ -13,7 +13,9 @@ pub use self::listener::{
     Auth, Listener, ListenerTls, Mechanism, Role, SecretRef, TlsMode, TlsType,
 };
 pub use self::pods::Pods;
-pub use self::queue::{Durability, DurabilityType, Queue, QueueType, Redis, Retry, SecretKeyRef};
+pub use self::queue::{
+    CaSecretRef, Durability, DurabilityType, Queue, QueueType, Redis, Retry, SecretKeyRef,
+};
 pub use self::status::{ListenerStatus, MailRelayStatus, QueueStatus};
 
 mod delivery;

@@ -118,7 +118,8 @@ pub struct Smarthost {
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 
-    /// Opportunistic: where it is offered. Require: verified TLS or no delivery.
+    /// Opportunistic: where it is offered. Require: TLS with a certificate for the host that one of the
+    /// public authorities vouches for, or no delivery; an authority of one's own is not known.
     #[serde(default)]
     pub tls: NextHopTls,
 }

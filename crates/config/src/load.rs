@@ -99,6 +99,14 @@ pub enum ConfigError {
     Incomplete { file: PathBuf },
 }
 
+impl ConfigError {
+    /// Of what nobody but its user finds wrong with the document in `file`, which could be read.
+    pub fn unusable(file: &Path, problems: Vec<Violation>) -> Self {
+        let text = read(file).unwrap_or_default();
+        Self::Invalid(placed(&text, file, problems))
+    }
+}
+
 /// One mistake and where it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
@@ -198,6 +206,10 @@ fn decode<T: DeserializeOwned>(
     if violations.is_empty() {
         return Ok(value);
     }
+    Err(ConfigError::Invalid(placed(text, file, violations)))
+}
+
+fn placed(text: &str, file: &Path, violations: Vec<Violation>) -> Vec<Diagnostic> {
     let place = |violation: Violation| {
         let (line, column) = locate(text, &violation.field);
         Diagnostic {
@@ -208,9 +220,7 @@ fn decode<T: DeserializeOwned>(
             message: violation.message,
         }
     };
-    Err(ConfigError::Invalid(
-        violations.into_iter().map(place).collect(),
-    ))
+    violations.into_iter().map(place).collect()
 }
 
 /// The reader's own words on one line, without the excerpt (it may show a secret) and the place

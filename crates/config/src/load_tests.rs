@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{ConfigError, Diagnostic, load, parse};
+use super::{ConfigError, Diagnostic, Violation, load, parse};
 use crate::attachments::Attachments;
 use crate::delivery::NextHopTls;
 use crate::manifest::{Digest, Manifest};
@@ -121,6 +121,21 @@ fn mistakes_name_line_and_field() {
         "type Redis needs",
     );
     check(
+        "{type: Embedded, embedded: {path: /var/lib/kurier}}",
+        "{type: Redis, redis: {url: 'redis://:p/w@redis'}}",
+        8,
+        "queue.source.redis.url",
+        "%2F",
+    );
+    check(
+        "{type: Embedded, embedded: {path: /var/lib/kurier}}",
+        "{type: Redis, redis: {url: 'redis://redis', caFile: /ca.crt}}",
+        8,
+        "queue.source.redis.caFile",
+        "rediss://",
+    );
+    check("queue:", "queue:\n  id: a{b}", 8, "queue.id", "no braces");
+    check(
         "queue:",
         "queue:\n  lifetime: 5 days",
         8,
@@ -168,6 +183,24 @@ fn mistakes_name_line_and_field() {
         7,
         "telemetry.samplingPercent",
         "0 to 100",
+    );
+}
+
+#[test]
+fn what_is_found_later_gets_its_place_too() {
+    let directory = Directory::new();
+    directory.write("relay.yaml", MINIMAL);
+    let file = directory.0.path().join("relay.yaml");
+    let problem = Violation {
+        field: "queue.source.embedded.path".to_owned(),
+        message: "is full".to_owned(),
+    };
+    let said = ConfigError::unusable(&file, vec![problem]).to_string();
+    let place = format!("{}:8:", file.display());
+    assert!(said.starts_with(&place), "{said}");
+    assert!(
+        said.ends_with("queue.source.embedded.path: is full"),
+        "{said}"
     );
 }
 

@@ -46,7 +46,7 @@ pub enum Source {
     Embedded(Embedded),
 }
 
-/// A Redis or Valkey server. Exactly one of the two members is set.
+/// A Redis or Valkey server. Exactly one of `url` and `url_file` is set.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Redis {
@@ -55,6 +55,10 @@ pub struct Redis {
     /// A file that holds nothing but the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_file: Option<PathBuf>,
+    /// PEM certificates of the authorities that may vouch for a server with TLS, instead of the
+    /// public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A file of this process alone.

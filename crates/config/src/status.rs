@@ -126,8 +126,6 @@ pub struct Reachability {
 pub struct Counts {
     pub ready: u64,
     pub deferred: u64,
-    #[serde(default)]
-    pub held: u64,
     pub in_flight: u64,
 }
 

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use crate::attachments::Attachments;
 use crate::credential::Credential;
+use crate::queue::Source;
+use crate::redis_url::RedisUrl;
 use crate::relay::{RelayConfig, SCHEMA};
 use crate::route::Route;
 
 /// A broken rule: the field and what to do.
-pub(crate) struct Violation {
-    pub(crate) field: String,
-    pub(crate) message: String,
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Path of the field, as `listeners[0].address`.
+    pub field: String,
+    pub message: String,
 }
 
 pub(crate) fn relay(config: &RelayConfig) -> Vec<Violation> {
@@ -115,6 +119,22 @@ fn listeners(config: &RelayConfig, found: &mut Found) {
 fn queue(config: &RelayConfig, found: &mut Found) {
     let queue = &config.queue;
     found.name("queue.id", &queue.id);
+    // It stands in braces in each key of the store.
+    if queue.id.len() > 200 || queue.id.contains(['{', '}']) {
+        found.add("queue.id", "must have at most 200 characters and no braces");
+    }
+    if let Source::Redis(redis) = &queue.source
+        && let Some(url) = &redis.url
+    {
+        match RedisUrl::parse(url.expose()) {
+            Err(error) => found.add("queue.source.redis.url", error.to_string()),
+            Ok(url) if redis.ca_file.is_some() && !url.tls => found.add(
+                "queue.source.redis.caFile",
+                "is of no use without TLS: write the URL with rediss://",
+            ),
+            Ok(_) => {}
+        }
+    }
     if queue.owner.is_empty() || queue.owner.len() > 512 {
         found.add("queue.owner", "must have 1 to 512 characters");
     }

@@ -12,7 +12,7 @@ use config::listener::{Auth, Limits, Listener, Role};
 use config::manifest::Digest;
 use config::queue::{Embedded, Redis, Source};
 use config::route::{Action, Match, Route, Rule, Smarthost};
-use config::{Loaded, Manifest, Network, RelayConfig, SCHEMA, Secret};
+use config::{Loaded, Manifest, Network, RedisUrl, RedisUrlError, RelayConfig, SCHEMA, Secret};
 
 use crate::cli::LocalArguments;
 
@@ -26,10 +26,14 @@ pub(crate) fn configuration(arguments: &LocalArguments) -> Result<Loaded, LocalE
         }
     }
     let source = match &arguments.redis {
-        Some(url) => Source::Redis(Redis {
-            url: Some(Secret::new(url.as_str())),
-            url_file: None,
-        }),
+        Some(url) => {
+            RedisUrl::parse(url)?;
+            Source::Redis(Redis {
+                url: Some(Secret::new(url.as_str())),
+                url_file: None,
+                ca_file: None,
+            })
+        }
         None => Source::Embedded(Embedded {
             path: data_directory(arguments.data.clone())?,
         }),
@@ -170,6 +174,7 @@ pub(crate) enum LocalError {
         flag: &'static str,
         address: SocketAddr,
     },
+    Redis(RedisUrlError),
     Smarthost(String),
 }
 
@@ -185,6 +190,7 @@ impl std::fmt::Display for LocalError {
                 "{flag}: {address} is no loopback address, and local mode asks nobody who they \
                  are; use --config to listen elsewhere"
             ),
+            Self::Redis(error) => write!(f, "--redis: {error}"),
             Self::Smarthost(text) => {
                 write!(f, "--smarthost: `{text}` is not of the form HOST:PORT")
             }
@@ -193,6 +199,12 @@ impl std::fmt::Display for LocalError {
 }
 
 impl std::error::Error for LocalError {}
+
+impl From<RedisUrlError> for LocalError {
+    fn from(error: RedisUrlError) -> Self {
+        Self::Redis(error)
+    }
+}
 
 impl From<HostnameError> for LocalError {
     fn from(error: HostnameError) -> Self {

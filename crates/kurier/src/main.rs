@@ -7,6 +7,7 @@ mod local;
 mod operator;
 mod process;
 mod relay;
+mod store;
 
 use std::process::ExitCode;
 

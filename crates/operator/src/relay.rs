@@ -270,17 +270,14 @@ fn show(context: &Context, identity: &Identity, view: View, refs: &dereference::
 
 /// Whether a Secret is one the relay names.
 pub(crate) fn names_secret(relay: &MailRelay, secret: &str) -> bool {
-    let queue = relay
-        .spec
-        .queue
-        .redis
-        .as_ref()
-        .map(|redis| redis.url_secret_ref.name.as_str());
+    let queue = relay.spec.queue.redis.as_ref();
     let listeners = relay.spec.listeners.iter();
-    queue == Some(secret)
-        || listeners
-            .filter_map(|listener| listener.tls.secret_ref.as_ref())
-            .any(|reference| reference.name == secret)
+    queue.is_some_and(|redis| {
+        let ca = redis.ca_secret_ref.as_ref();
+        redis.url_secret_ref.name == secret || ca.is_some_and(|ca| ca.name == secret)
+    }) || listeners
+        .filter_map(|listener| listener.tls.secret_ref.as_ref())
+        .any(|reference| reference.name == secret)
 }
 
 #[cfg(test)]

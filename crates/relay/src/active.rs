@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::listener::{Listener, Mechanism, Role, TlsMode};
-use config::{Digest, Loaded, Manifest, Network};
+use config::admin::StatusListener;
+use config::listener::{Listener, ListenerTls, Mechanism, Role, TlsMode};
+use config::{Digest, Loaded, Manifest, Network, RelayConfig};
 use rustls::ServerConfig;
 use smtp::server::{Authentication, StartTls};
 
@@ -36,11 +37,7 @@ impl Active {
     /// Reads the certificates that `loaded` names and compiles everything.
     pub(crate) fn compile(loaded: Loaded, resumption: &Resumption) -> Result<Self, CompileError> {
         let config = &loaded.config;
-        let hostname =
-            smtp::Domain::parse(&config.hostname).map_err(|source| CompileError::Hostname {
-                hostname: config.hostname.to_string(),
-                source,
-            })?;
+        let hostname = hostname(config)?;
         let limits = &config.limits;
         let mut listeners = HashMap::new();
         for listener in &config.listeners {
@@ -51,14 +48,10 @@ impl Active {
                 })?;
             listeners.insert(listener.name.clone(), Arc::new(policy));
         }
-        let status_tls = match &config.admin.status {
-            Some(status) => Some(
-                KeyPair::read(&status.certificate_file, &status.key_file)
-                    .and_then(|pair| pair.into_mutual(&status.client_ca_file))
-                    .map_err(CompileError::Status)?,
-            ),
-            None => None,
-        };
+        let status = config.admin.status.as_ref();
+        let status_tls = status
+            .map(|status| status_tls(status).map_err(CompileError::Status))
+            .transpose()?;
         Ok(Self {
             hostname,
             routes: Arc::new(Routes::new(&loaded.routes)),
@@ -137,9 +130,8 @@ impl ListenerPolicy {
     ) -> Result<Self, TlsError> {
         let (tls, certificate) = match &listener.tls {
             Some(tls) => {
-                let pair = KeyPair::read(&tls.certificate_file, &tls.key_file)?;
-                let digest = pair.digest.clone();
-                (Some(pair.into_server(resumption)?), Some(digest))
+                let (server, digest) = listener_tls(tls, resumption)?;
+                (Some(server), Some(digest))
             }
             None => (None, None),
         };
@@ -195,6 +187,27 @@ pub enum CompileError {
     Listener { name: String, source: TlsError },
     #[error("status listener: {0}")]
     Status(TlsError),
+}
+
+pub(crate) fn hostname(config: &RelayConfig) -> Result<smtp::Domain, CompileError> {
+    smtp::Domain::parse(&config.hostname).map_err(|source| CompileError::Hostname {
+        hostname: config.hostname.to_string(),
+        source,
+    })
+}
+
+/// With the digest of the file that the certificate was read from.
+pub(crate) fn listener_tls(
+    tls: &ListenerTls,
+    resumption: &Resumption,
+) -> Result<(Arc<ServerConfig>, Digest), TlsError> {
+    let pair = KeyPair::read(&tls.certificate_file, &tls.key_file)?;
+    let digest = pair.digest.clone();
+    Ok((pair.into_server(resumption)?, digest))
+}
+
+pub(crate) fn status_tls(status: &StatusListener) -> Result<Arc<ServerConfig>, TlsError> {
+    KeyPair::read(&status.certificate_file, &status.key_file)?.into_mutual(&status.client_ca_file)
 }
 
 impl From<&config::Credential> for Credential {

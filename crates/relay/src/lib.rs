@@ -28,6 +28,7 @@ mod active;
 mod admin;
 mod admission;
 mod body;
+mod check;
 mod config_watch;
 pub mod delivery;
 mod delivery_settings;
@@ -39,5 +40,6 @@ mod run;
 mod tls;
 
 pub use active::{CompileError, MAX_INLINE_MESSAGE};
+pub use check::check;
 pub use run::{Relay, Settings, StartError, run, timing};
 pub use tls::TlsError;

@@ -83,7 +83,7 @@ impl KeyPair {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    #[error("{}: cannot be read", .path.display())]
+    #[error("{}: cannot be read: {source}", .path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: holds no {expected} in PEM: {reason}", .path.display())]
     Pem {
@@ -96,6 +96,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// The file at fault, where it is one alone.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::Pem { path, .. } => Some(path),
+            Self::Unusable(_) => None,
+        }
+    }
+
     fn new(path: &Path, source: pem::Error, expected: &'static str) -> Self {
         match source {
             pem::Error::Io(source) => Self::Io {

@@ -5,7 +5,8 @@ use std::fmt;
 /// The attributes of Kurier's spans, all of them. Where OpenTelemetry's semantic conventions have
 /// a name it is used; the others are in the `kurier` and `smtp` namespaces.
 ///
-/// Addresses of people are not among them, and nothing secret may be set as a value.
+/// None is for the address of a person, but the text of a reply is the peer's own and may quote one.
+/// Nothing secret may be set as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attribute {

@@ -22,11 +22,7 @@ use crate::tracer::{self, Sampling, Tracer};
 /// When the filter or the endpoint is malformed, the exporter's thread cannot be started, or
 /// telemetry has been initialised before. An endpoint that nobody answers at is no error.
 pub fn init(settings: Settings) -> Result<Guard, InitError> {
-    let filter =
-        EnvFilter::try_new(&settings.log_filter).map_err(|error| InitError::LogFilter {
-            filter: settings.log_filter,
-            reason: error.to_string(),
-        })?;
+    let filter = filter(&settings.log_filter)?;
     let subscriber = log::subscriber(settings.log_format, filter, io::stderr);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| InitError::AlreadyInitialized)?;
@@ -34,11 +30,7 @@ pub fn init(settings: Settings) -> Result<Guard, InitError> {
     let Some(otlp) = settings.otlp else {
         return Ok(Guard { exporting: None });
     };
-    if !otlp.endpoint.starts_with("http://") {
-        return Err(InitError::EndpointScheme {
-            endpoint: otlp.endpoint,
-        });
-    }
+    check_endpoint(&otlp.endpoint)?;
     let sampling = Sampling::percent(otlp.sampling_percent);
     let buffer = Arc::new(SpanBuffer::new(BUFFER_CAPACITY));
     let endpoint = otlp.endpoint.clone();
@@ -57,6 +49,42 @@ pub fn init(settings: Settings) -> Result<Guard, InitError> {
     }
     Ok(Guard {
         exporting: Some(exporting),
+    })
+}
+
+/// What [`init`] would refuse of `log_filter`.
+///
+/// # Errors
+///
+/// When the filter is malformed.
+pub fn check_log_filter(log_filter: &str) -> Result<(), InitError> {
+    filter(log_filter).map(drop)
+}
+
+/// What [`init`] would refuse of `endpoint`.
+///
+/// # Errors
+///
+/// When it is no `http://host:port`.
+pub fn check_endpoint(endpoint: &str) -> Result<(), InitError> {
+    if !endpoint.starts_with("http://") {
+        return Err(InitError::EndpointScheme {
+            endpoint: endpoint.to_owned(),
+        });
+    }
+    match endpoint.parse::<http::Uri>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(InitError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn filter(log_filter: &str) -> Result<EnvFilter, InitError> {
+    EnvFilter::try_new(log_filter).map_err(|error| InitError::LogFilter {
+        filter: log_filter.to_owned(),
+        reason: error.to_string(),
     })
 }
 
@@ -183,3 +211,27 @@ const TIMING: Timing = Timing {
     linger: Duration::from_secs(1),
     export_timeout: Duration::from_secs(10),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{check_endpoint, check_log_filter};
+
+    #[test]
+    fn filters_and_endpoints_are_checked_without_being_used() {
+        for (filter, good) in [
+            ("info", true),
+            ("info,relay=debug", true),
+            ("relay=loud", false),
+        ] {
+            assert_eq!(check_log_filter(filter).is_ok(), good, "{filter}");
+        }
+        for (endpoint, good) in [
+            ("http://collector:4317", true),
+            ("https://collector:4317", false),
+            ("http://", false),
+            ("http://a b:4317", false),
+        ] {
+            assert_eq!(check_endpoint(endpoint).is_ok(), good, "{endpoint}");
+        }
+    }
+}

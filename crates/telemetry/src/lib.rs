@@ -47,5 +47,8 @@ mod tracer;
 pub use attribute::{Attribute, Value};
 pub use context::{ParseTraceContextError, SpanId, TraceContext, TraceId};
 pub use export::SpanCounts;
-pub use init::{Guard, InitError, LogFormat, Otlp, Settings, init, span_counts};
+pub use init::{
+    Guard, InitError, LogFormat, Otlp, Settings, check_endpoint, check_log_filter, init,
+    span_counts,
+};
 pub use span::{Span, SpanName};

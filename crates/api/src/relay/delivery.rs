@@ -50,7 +50,8 @@ pub struct Delivery {
     #[schemars(range(min = 1, max = 10000))]
     pub messages_per_connection: i32,
 
-    /// Opportunistic: where it is offered. Require: verified TLS or no delivery.
+    /// Opportunistic: where it is offered. Require: TLS with a certificate for the host that one of the
+    /// public authorities vouches for, or no delivery; an authority of one's own is not known.
     pub tls: NextHopTls,
 }
 

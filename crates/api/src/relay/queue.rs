@@ -48,6 +48,11 @@ pub enum QueueType {
 pub struct Redis {
     /// Holds the URL: redis://HOST:PORT, or rediss:// for TLS, with USER:PASSWORD@ before the host where asked.
     pub url_secret_ref: SecretKeyRef,
+
+    /// Holds the certificates, in PEM, of the authorities that vouch for a server with TLS (rediss://).
+    /// Without it the public authorities do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<CaSecretRef>,
 }
 
 /// One key of a Secret in the same namespace.
@@ -64,6 +69,22 @@ pub struct SecretKeyRef {
 
 fn default_key() -> String {
     "url".to_owned()
+}
+
+/// One key of a Secret in the same namespace that holds certificates.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaSecretRef {
+    #[schemars(regex(pattern = crate::pattern::OBJECT_NAME), length(min = 1, max = 253))]
+    pub name: String,
+
+    #[serde(default = "default_ca_key")]
+    #[schemars(regex(pattern = crate::pattern::SECRET_KEY), length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]

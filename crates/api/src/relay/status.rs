@@ -64,7 +64,6 @@ pub struct ListenerStatus {
 pub struct QueueStatus {
     pub ready: i64,
     pub deferred: i64,
-    pub held: i64,
     pub in_flight: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_ready_time: Option<Time>,

@@ -66,7 +66,7 @@ impl Site {
         let file = folder.join("relay.yaml");
         std::fs::write(&file, document(folder, certificate, receiver))?;
         let loaded = config::load(&file)?;
-        let queue = crate::relay::open_queue(&loaded.config)?;
+        let queue = crate::store::open(&loaded.config)?;
         let settings = relay::Settings {
             loaded,
             config_file: None,

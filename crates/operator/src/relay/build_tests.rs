@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use api::relay::CaSecretRef;
+use config::queue::Source;
 use config::{RelayConfig, ScramVerifier};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Built, Input, build};
 use crate::apply::ChildKind;
@@ -14,6 +16,7 @@ use crate::relay::attach::{Attached, AttachedCredential, AttachedRoute};
 use crate::relay::dereference::text;
 use crate::relay::fixtures;
 use crate::relay::material::{ListenerMaterial, Material, StatusMaterial};
+use crate::relay::validate::ValidRelay;
 
 fn pair(name: &str) -> Pair {
     Pair {
@@ -74,9 +77,13 @@ fn attached() -> Attached {
 }
 
 fn built(attached: &Attached) -> Built {
-    let (relay, material) = (fixtures::relay(), material());
+    built_of(&fixtures::relay(), attached)
+}
+
+fn built_of(relay: &ValidRelay, attached: &Attached) -> Built {
+    let material = material();
     build(&Input {
-        relay: &relay,
+        relay,
         attached,
         material: &material,
         cluster_uid: "0a0a",
@@ -200,6 +207,43 @@ fn documents_can_be_loaded_and_match_their_manifest() {
     assert_eq!(loaded.credentials[0].username, "checkout.mail");
     assert_eq!(loaded.credentials[0].tenant, "mail");
     assert_eq!(loaded.routes[0].name, "corp");
+}
+
+#[test]
+fn pods_get_the_certificates_that_vouch_for_redis() {
+    let mut relay = fixtures::relay();
+    relay.queue.ca = Some(CaSecretRef {
+        name: "redis-ca".to_owned(),
+        key: "bundle.pem".to_owned(),
+    });
+    let built = built_of(&relay, &attached());
+    let deployment = child(&built, ChildKind::Deployment, "outbound");
+    let spec = &deployment["spec"]["template"]["spec"];
+    let named = |list: &Value| -> Value {
+        let list = list.as_array().unwrap();
+        list.iter()
+            .find(|entry| entry["name"] == "redis-ca")
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        named(&spec["volumes"])["secret"],
+        json!({
+            "secretName": "redis-ca",
+            "items": [{"key": "bundle.pem", "path": "ca.crt"}],
+            "defaultMode": 0o440,
+        })
+    );
+    let config = child(&built, ChildKind::Secret, "outbound-config-1");
+    let config: Secret = serde_json::from_value(config).unwrap();
+    let document = text(&config, "relay.yaml").unwrap();
+    let parsed = config::parse(document, Path::new("relay.yaml")).unwrap();
+    let Source::Redis(redis) = parsed.queue.source else {
+        panic!("{document}")
+    };
+    let folder = named(&spec["containers"][0]["volumeMounts"])["mountPath"].clone();
+    let file = Path::new(folder.as_str().unwrap()).join("ca.crt");
+    assert_eq!(redis.ca_file, Some(file));
 }
 
 #[test]

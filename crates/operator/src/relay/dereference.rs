@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use api::condition::ResolvedRefs;
 use api::names;
 use api::{MailCredential, MailRoute};
+use config::RedisUrl;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 
 use super::validate::{Certificate, Identity, ValidRelay};
+use crate::certificate::describe;
 use crate::cluster::{Cluster, ClusterError};
 
 /// What was found. No `Debug`: it holds secrets.
@@ -17,6 +19,7 @@ pub(crate) struct Refs {
     /// UID of the namespace `kube-system`, which stands for the cluster.
     pub(crate) cluster_uid: String,
     pub(crate) queue_url: Option<Secret>,
+    pub(crate) queue_ca: Option<Secret>,
     /// TLS Secrets by name.
     pub(crate) certificates: BTreeMap<String, Option<Secret>>,
     /// Secrets with the relay's label.
@@ -45,8 +48,13 @@ pub(crate) async fn dereference(
             certificates.insert(name.clone(), cluster.get::<Secret>(namespace, name).await?);
         }
     }
+    let queue_ca = match &relay.queue.ca {
+        Some(ca) => cluster.get(namespace, &ca.name).await?,
+        None => None,
+    };
     Ok(Refs {
         cluster_uid,
+        queue_ca,
         queue_url: cluster.get(namespace, &relay.queue.url.name).await?,
         certificates,
         owned: cluster.list(namespace, &label(&relay.identity)).await?,
@@ -89,42 +97,91 @@ impl Refs {
                 continue;
             };
             let field = format!("listeners[{}].tls.secretRef", listener.name);
-            let Some(secret) = self.certificates.get(name).and_then(Option::as_ref) else {
-                return ResolvedRefs::SecretNotFound {
-                    field,
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                };
-            };
+            let secret = self.certificates.get(name).and_then(Option::as_ref);
             for key in ["tls.crt", "tls.key"] {
-                if value(secret, key).is_none_or(<[u8]>::is_empty) {
-                    return ResolvedRefs::KeyMissing {
-                        field,
-                        namespace: namespace.clone(),
-                        name: name.clone(),
-                        key: key.to_owned(),
-                    };
+                let reference = Reference::new(&field, namespace, name, key);
+                if let Err(unresolved) = reference.value(secret) {
+                    return unresolved;
                 }
             }
         }
-        let reference = &relay.queue.url;
-        let field = "queue.redis.urlSecretRef".to_owned();
-        let (namespace, name) = (namespace.clone(), reference.name.clone());
-        match &self.queue_url {
-            None => ResolvedRefs::SecretNotFound {
+        match self.queue(relay) {
+            Ok(()) => ResolvedRefs::ResolvedRefs,
+            Err(unresolved) => unresolved,
+        }
+    }
+
+    fn queue(&self, relay: &ValidRelay) -> Result<(), ResolvedRefs> {
+        let namespace = &relay.identity.namespace;
+        let url = &relay.queue.url;
+        let url = Reference::new("queue.redis.urlSecretRef", namespace, &url.name, &url.key);
+        // What is no text is no address either.
+        let address = String::from_utf8_lossy(url.value(self.queue_url.as_ref())?);
+        let address = RedisUrl::parse(&address).map_err(|error| url.invalid(&error.to_string()))?;
+        let Some(ca) = &relay.queue.ca else {
+            return Ok(());
+        };
+        let ca = Reference::new("queue.redis.caSecretRef", namespace, &ca.name, &ca.key);
+        let certificates = String::from_utf8_lossy(ca.value(self.queue_ca.as_ref())?);
+        if describe(&certificates).is_err() {
+            return Err(ca.invalid("holds no certificate in PEM: put the authority's there"));
+        }
+        if !address.tls {
+            return Err(url.invalid(
+                "begins with redis://, so nobody would be asked for a certificate of \
+                 queue.redis.caSecretRef: write rediss://, or leave caSecretRef out",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// One key of a Secret, and the field that names it.
+struct Reference<'a> {
+    field: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    key: &'a str,
+}
+
+impl<'a> Reference<'a> {
+    fn new(field: &'a str, namespace: &'a str, name: &'a str, key: &'a str) -> Self {
+        Self {
+            field,
+            namespace,
+            name,
+            key,
+        }
+    }
+
+    /// What stands there; `secret` is what was found under the name.
+    fn value<'s>(&self, secret: Option<&'s Secret>) -> Result<&'s [u8], ResolvedRefs> {
+        let (field, namespace) = (self.field.to_owned(), self.namespace.to_owned());
+        let name = self.name.to_owned();
+        let Some(secret) = secret else {
+            return Err(ResolvedRefs::SecretNotFound {
                 field,
                 namespace,
                 name,
-            },
-            Some(secret) if value(secret, &reference.key).is_none_or(<[u8]>::is_empty) => {
-                ResolvedRefs::KeyMissing {
-                    field,
-                    namespace,
-                    name,
-                    key: reference.key.clone(),
-                }
-            }
-            Some(_) => ResolvedRefs::ResolvedRefs,
+            });
+        };
+        value(secret, self.key)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| ResolvedRefs::KeyMissing {
+                field,
+                namespace,
+                name,
+                key: self.key.to_owned(),
+            })
+    }
+
+    fn invalid(&self, problem: &str) -> ResolvedRefs {
+        ResolvedRefs::InvalidSecret {
+            field: self.field.to_owned(),
+            namespace: self.namespace.to_owned(),
+            name: self.name.to_owned(),
+            key: self.key.to_owned(),
+            problem: problem.to_owned(),
         }
     }
 }
@@ -161,11 +218,14 @@ fn readable<K>(objects: Vec<DeserializeGuard<K>>) -> impl Iterator<Item = K> {
 
 #[cfg(test)]
 mod tests {
-    use api::condition::ResolvedRefs;
+    use api::condition::{ResolvedRefs, Verdict};
+    use api::relay::CaSecretRef;
+    use jiff::Timestamp;
     use k8s_openapi::ByteString;
     use k8s_openapi::api::core::v1::Secret;
 
     use super::{Refs, ValidRelay};
+    use crate::certificate::Authority;
     use crate::relay::fixtures;
 
     fn secret(keys: &[&str]) -> Secret {
@@ -224,5 +284,66 @@ mod tests {
             }),
             ResolvedRefs::SecretNotFound { name, .. } if name == "mail-tls"
         ));
+    }
+
+    /// What the condition says of a relay whose Redis has this URL, and this Secret with its authority.
+    fn said(url: &str, ca: Option<&[(&str, &str)]>) -> Verdict {
+        let mut relay = fixtures::relay();
+        let mut refs = fixtures::refs();
+        refs.queue_url = Some(fixtures::secret("redis", &[("url", url)]));
+        relay.queue.ca = Some(CaSecretRef {
+            name: "redis-ca".to_owned(),
+            key: "ca.crt".to_owned(),
+        });
+        refs.queue_ca = ca.map(|data| fixtures::secret("redis-ca", data));
+        refs.resolved(&relay).into()
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_named_and_not_quoted() {
+        for url in [
+            "redis:6379",
+            "redis://:hunter2/x@redis",
+            "http://:hunter2@redis",
+        ] {
+            let Verdict {
+                reason, message, ..
+            } = said(url, None);
+            assert_eq!(reason, "InvalidSecret", "{message}");
+            for part in [
+                "key `url`",
+                "Secret mail/redis",
+                "urlSecretRef",
+                "rediss://",
+            ] {
+                assert!(message.contains(part), "{part}: {message}");
+            }
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_authority_of_redis_is_looked_at() {
+        let pem = Authority::generate("redis", Timestamp::UNIX_EPOCH).unwrap();
+        let (secure, pem) = ("rediss://:hunter2@redis", pem.certificate.as_str());
+        let check = |url, ca: Option<&[(&str, &str)]>, expected, part: &str| {
+            let Verdict {
+                reason, message, ..
+            } = said(url, ca);
+            assert_eq!(reason, expected, "{message}");
+            assert!(message.contains(part), "{part}: {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        };
+        check(secure, Some(&[("ca.crt", pem)]), "ResolvedRefs", "");
+        check(secure, None, "SecretNotFound", "caSecretRef");
+        check(secure, Some(&[("ca.pem", pem)]), "KeyMissing", "`ca.crt`");
+        check(secure, Some(&[("ca.crt", "x")]), "InvalidSecret", "PEM");
+        let in_clear = "redis://:hunter2@redis";
+        check(
+            in_clear,
+            Some(&[("ca.crt", pem)]),
+            "InvalidSecret",
+            "write rediss://",
+        );
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn refs() -> Refs {
     Refs {
         cluster_uid: "0a0a".to_owned(),
         queue_url: Some(secret("redis", &[("url", "redis://redis:6379")])),
+        queue_ca: None,
         certificates: BTreeMap::from([("mail-tls".to_owned(), Some(tls))]),
         owned: Vec::new(),
         credentials: Vec::new(),
@@ -100,7 +101,6 @@ pub(crate) fn report(pod: &str, manifest: &Manifest) -> Status {
         counts: Some(Counts {
             ready: 1234,
             deferred: 99,
-            held: 0,
             in_flight: 7,
         }),
         oldest_ready_time: None,

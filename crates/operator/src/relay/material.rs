@@ -25,7 +25,7 @@ pub(crate) struct Material {
     pub(crate) listeners: Option<ListenerMaterial>,
     /// By UID of the credential.
     pub(crate) verifiers: BTreeMap<String, ScramVerifier>,
-    /// Changes when the queue's address does, and does not give it away.
+    /// Changes when the queue's address does, or who vouches for it, and gives neither away.
     pub(crate) queue_address: String,
     /// Of the certificate that each listener is to serve, by the listener's name.
     pub(crate) certificates: BTreeMap<String, Digest>,
@@ -83,7 +83,14 @@ pub(crate) fn material(
         .as_ref()
         .and_then(|secret| value(secret, &relay.queue.url.key));
     let key = hmac::Key::new(hmac::HMAC_SHA256, status.authority.key.as_bytes());
-    let tag = hmac::sign(&key, url.unwrap_or_default());
+    let mut address = hmac::Context::with_key(&key);
+    address.update(url.unwrap_or_default());
+    if let (Some(ca), Some(secret)) = (&relay.queue.ca, &refs.queue_ca) {
+        // No address holds the octet between them.
+        address.update(&[0]);
+        address.update(value(secret, &ca.key).unwrap_or_default());
+    }
+    let tag = address.sign();
     Ok(Material {
         certificates: certificates(relay, refs, listeners.as_ref()),
         queue_address: tag.as_ref()[..8]

@@ -1,3 +1,4 @@
+use api::relay::CaSecretRef;
 use jiff::{Span, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
@@ -7,6 +8,7 @@ use crate::relay::attach::{Attached, AttachedCredential};
 use crate::relay::build::{Input, build};
 use crate::relay::dereference::{Refs, text};
 use crate::relay::fixtures;
+use crate::relay::validate::ValidRelay;
 
 fn now() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().unwrap()
@@ -26,15 +28,11 @@ fn attached() -> Attached {
 }
 
 fn make(refs: &Refs, passwords: &mut Passwords, at: Timestamp) -> Material {
-    material(
-        &fixtures::relay(),
-        refs,
-        &attached(),
-        passwords,
-        "cluster.local",
-        at,
-    )
-    .unwrap()
+    make_for(&fixtures::relay(), refs, passwords, at)
+}
+
+fn make_for(relay: &ValidRelay, refs: &Refs, passwords: &mut Passwords, at: Timestamp) -> Material {
+    material(relay, refs, &attached(), passwords, "cluster.local", at).unwrap()
 }
 
 /// The Secrets that the API server would hold after `material` was applied.
@@ -125,6 +123,18 @@ fn the_queue_address_tells_a_change_and_nothing_else() {
     let moved = make(&refs, &mut Passwords::default(), now());
     assert_ne!(moved.queue_address, first.queue_address);
     assert_eq!(moved.queue_address.len(), 16);
+
+    let mut relay = fixtures::relay();
+    relay.queue.ca = Some(CaSecretRef {
+        name: "redis-ca".to_owned(),
+        key: "ca.crt".to_owned(),
+    });
+    let mut vouched = |ca: &str| {
+        refs.queue_ca = Some(fixtures::secret("redis-ca", &[("ca.crt", ca)]));
+        make_for(&relay, &refs, &mut Passwords::default(), now()).queue_address
+    };
+    let (one, other) = (vouched("one"), vouched("other"));
+    assert!(one != moved.queue_address && one != other);
 }
 
 fn told(password: &str) -> Secret {

@@ -351,7 +351,6 @@ fn queue(counts: Counts, oldest: Option<Timestamp>) -> QueueStatus {
     QueueStatus {
         ready: rounded(counts.ready),
         deferred: rounded(counts.deferred),
-        held: rounded(counts.held),
         in_flight: rounded(counts.in_flight),
         oldest_ready_time: oldest.map(Time),
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use api::condition::Accepted;
 use api::relay::{
-    DurabilityType, Listener, MailRelaySpec, Mechanism, NextHopTls, Pods, Role, SecretKeyRef,
-    TlsMode, TlsType,
+    CaSecretRef, DurabilityType, Listener, MailRelaySpec, Mechanism, NextHopTls, Pods, Role,
+    SecretKeyRef, TlsMode, TlsType,
 };
 use config::{DomainPattern, Hostname, Network};
 
@@ -61,6 +61,7 @@ pub(crate) enum Certificate {
 pub(crate) struct ValidQueue {
     pub(crate) id: String,
     pub(crate) url: SecretKeyRef,
+    pub(crate) ca: Option<CaSecretRef>,
     pub(crate) lifetime: Duration,
     pub(crate) retry: config::queue::Retry,
 }
@@ -162,6 +163,11 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
                 .clone()
                 .unwrap_or_else(|| format!("{}.{}", identity.namespace, identity.name)),
             url,
+            ca: spec
+                .queue
+                .redis
+                .as_ref()
+                .and_then(|redis| redis.ca_secret_ref.clone()),
             lifetime,
             retry: config::queue::Retry { initial, max },
         },

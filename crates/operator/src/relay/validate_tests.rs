@@ -43,6 +43,7 @@ fn the_smallest_relay() {
     assert_eq!(relay.replicas, 2);
     assert_eq!(relay.queue.id, "mail.outbound");
     assert_eq!(relay.queue.url.key, "url");
+    assert_eq!(relay.queue.ca, None);
     assert_eq!(relay.listeners.len(), 1);
     assert_eq!(
         (relay.listeners[0].port, relay.listeners[0].container_port),
@@ -66,6 +67,14 @@ fn a_size_that_is_in_force_needs_no_note() {
             .notes
             .is_empty()
     );
+}
+
+#[test]
+fn certificates_of_redis_have_a_usual_key() {
+    let redis = json!({"urlSecretRef": {"name": "redis"}, "caSecretRef": {"name": "redis-ca"}});
+    let relay = with(json!({"queue": {"redis": redis}})).unwrap();
+    let ca = relay.queue.ca.unwrap();
+    assert_eq!((ca.name.as_str(), ca.key.as_str()), ("redis-ca", "ca.crt"));
 }
 
 #[test]

@@ -32,7 +32,6 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         counts: counts.map(|counts| Counts {
             ready: counts.ready,
             deferred: counts.deferred,
-            held: 0,
             in_flight: counts.in_flight,
         }),
         oldest_ready_time: counts

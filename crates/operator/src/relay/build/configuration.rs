@@ -137,6 +137,8 @@ fn document(input: &Input<'_>) -> RelayConfig {
             source: Source::Redis(Redis {
                 url: None,
                 url_file: Some(file(&format!("{}/url", path::REDIS))),
+                ca_file: (relay.queue.ca.as_ref())
+                    .map(|_| file(&format!("{}/ca.crt", path::REDIS_CA))),
             }),
             durability: Durability::default(),
             lifetime: relay.queue.lifetime,

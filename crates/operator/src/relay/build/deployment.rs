@@ -17,6 +17,7 @@ pub(super) mod path {
     pub(crate) const ATTACHMENTS: &str = "/etc/kurier/attachments";
     pub(crate) const CONFIG: &str = "/etc/kurier/config";
     pub(crate) const REDIS: &str = "/etc/kurier/redis";
+    pub(crate) const REDIS_CA: &str = "/etc/kurier/redis-ca";
     pub(crate) const STATUS_TLS: &str = "/etc/kurier/status-tls";
     pub(crate) const TLS: &str = "/etc/kurier/tls";
     pub(crate) const HEALTH_PORT: u16 = 8080;
@@ -137,6 +138,9 @@ fn container(input: &Input<'_>) -> Value {
         mount("redis", path::REDIS),
         mount("status-tls", path::STATUS_TLS),
     ];
+    if relay.queue.ca.is_some() {
+        mounts.push(mount("redis-ca", path::REDIS_CA));
+    }
     mounts.extend(relay.listeners.iter().map(|l| {
         mount(
             &format!("tls-{}", l.name),
@@ -156,7 +160,6 @@ fn container(input: &Input<'_>) -> Value {
             downward("POD_NAME", "metadata.name"),
             downward("POD_NAMESPACE", "metadata.namespace"),
             downward("POD_UID", "metadata.uid"),
-            downward("NODE_NAME", "spec.nodeName"),
         ],
         "ports": ports,
         "volumeMounts": mounts,
@@ -218,6 +221,13 @@ fn volumes(input: &Input<'_>) -> Vec<Value> {
             "defaultMode": READABLE,
         }}),
     ];
+    if let Some(ca) = &relay.queue.ca {
+        volumes.push(json!({"name": "redis-ca", "secret": {
+            "secretName": ca.name,
+            "items": [{"key": ca.key, "path": "ca.crt"}],
+            "defaultMode": READABLE,
+        }}));
+    }
     volumes.extend(relay.listeners.iter().map(|listener| {
         let secret = match &listener.certificate {
             Certificate::SelfIssued => listener_secret(identity),
