@@ -70,12 +70,14 @@ impl Session {
     }
 
     /// Whether the session has ended.
-    pub fn is_closed(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
     /// Whether the connection is encrypted.
-    pub fn is_encrypted(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.encrypted
     }
 
