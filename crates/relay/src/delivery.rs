@@ -111,6 +111,7 @@ impl Settings {
                 generation: 0,
                 concurrency_default: 20,
                 concurrency: Vec::new(),
+                weights: Vec::new(),
             },
             messages_per_connection: 100,
             agents: 256,
