@@ -5,10 +5,12 @@
 pub(crate) mod accounts;
 mod credentials;
 mod durability;
+mod endings;
 mod exchangers;
 pub(crate) mod fleet;
 pub(crate) mod kubernetes;
 mod listeners;
+mod log_lines;
 mod nodes;
 mod operations;
 mod resources;

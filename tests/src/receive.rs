@@ -36,6 +36,8 @@ pub struct Mode {
     pub delay_milliseconds: u64,
     /// Answer every RCPT with 450.
     pub defer: bool,
+    /// Answer every RCPT with 550.
+    pub refuse: bool,
 }
 
 /// One message that got its `250`.
@@ -125,6 +127,7 @@ async fn serve(stream: TcpStream, shared: &Shared, report: impl Fn(&Arrival)) ->
                 b"250 2.1.0 ok\r\n"
             }
             "RCPT" if shared.mode.borrow().defer => b"450 4.2.1 try later\r\n",
+            "RCPT" if shared.mode.borrow().refuse => b"550 5.1.1 nobody of that name\r\n",
             "RCPT" => {
                 to.push(path(&command));
                 b"250 2.1.5 ok\r\n"
