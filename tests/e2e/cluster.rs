@@ -13,6 +13,7 @@ mod listeners;
 mod log_lines;
 mod nodes;
 mod operations;
+mod operator;
 mod resources;
 mod samples;
 pub(crate) mod trace;

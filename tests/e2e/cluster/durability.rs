@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::accounts::submit;
 use super::fleet::{MINUTE, RELAY_OBJECT, installed, relay_pods};
-use super::kubernetes::{condition, redis};
+use super::kubernetes::{condition, redis, told};
 use crate::eventually::{eventually, holds};
 
 #[test]
@@ -23,6 +23,14 @@ fn a_queue_that_is_not_synced_is_named_and_gets_no_mail() -> Result<()> {
         );
         let ready = condition(RELAY_OBJECT, "Ready", "False", MINUTE)?;
         ensure!(ready["reason"] == "NotFsyncAlways", "{ready}");
+        for condition in [&unmet, &ready] {
+            let event = told(RELAY_OBJECT, condition)?;
+            let note = event["note"].as_str().unwrap_or_default();
+            ensure!(
+                event["type"] == "Warning" && note.contains("appendfsync always"),
+                "{event}"
+            );
+        }
         // The condition is true of one pod; each finds out with its own heartbeat.
         for (index, pod) in (20..).zip(&pods) {
             eventually("the pod refuses", MINUTE, || {
@@ -35,8 +43,11 @@ fn a_queue_that_is_not_synced_is_named_and_gets_no_mail() -> Result<()> {
     // Also when that failed: other tests need the queue.
     sync("always")?;
     refused?;
-    condition(RELAY_OBJECT, "QueueDurable", "True", MINUTE)?;
-    condition(RELAY_OBJECT, "Ready", "True", MINUTE)?;
+    for kind in ["QueueDurable", "Ready"] {
+        let met = condition(RELAY_OBJECT, kind, "True", MINUTE)?;
+        let event = told(RELAY_OBJECT, &met)?;
+        ensure!(event["type"] == "Normal", "{event}");
+    }
     for (index, pod) in (30..).zip(&pods) {
         eventually("the pod accepts again", MINUTE, || {
             let reply = submit(pod, index)?;

@@ -108,7 +108,11 @@ pub(crate) fn apply_fixture(name: &str) -> Result<String> {
 
 /// One object, or a list, as JSON.
 pub(crate) fn get(arguments: &[&str]) -> Result<Value> {
-    let mut all = vec!["get", "--namespace", MAIL, "-o", "json"];
+    get_in(MAIL, arguments)
+}
+
+pub(crate) fn get_in(namespace: &str, arguments: &[&str]) -> Result<Value> {
+    let mut all = vec!["get", "--namespace", namespace, "-o", "json"];
     all.extend_from_slice(arguments);
     Ok(serde_json::from_str(&kubectl(&all)?)?)
 }
@@ -138,6 +142,30 @@ pub(crate) fn condition(object: &str, kind: &str, status: &str, limit: Duration)
     })
 }
 
+/// Waits until an object's watchers have been told of the transition to this condition.
+pub(crate) fn told(object: &str, condition: &Value) -> Result<Value> {
+    let (kind, name) = object.split_once('/').context("KIND/NAME")?;
+    let since = condition["lastTransitionTime"].as_str().unwrap_or_default();
+    let what = format!("an event about {object} since {since}: {condition}");
+    eventually(&what, Duration::from_secs(30), || {
+        let all = get(&["events.events.k8s.io"])?;
+        let found = items(&all).iter().find(|event| {
+            let about = &event["regarding"];
+            let kind_of = about["kind"].as_str().unwrap_or_default();
+            // What has been told before is counted in a series.
+            let last = [&event["series"]["lastObservedTime"], &event["eventTime"]];
+            let last = last.iter().find_map(|time| time.as_str());
+            kind_of.eq_ignore_ascii_case(kind)
+                && about["name"] == name
+                && event["action"] == condition["type"]
+                && event["reason"] == condition["reason"]
+                // Both are UTC; to the second is what a condition says.
+                && last.is_some_and(|last| last.get(..19) >= since.get(..19))
+        });
+        found.cloned().with_context(|| format!("{all}"))
+    })
+}
+
 /// A running pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
@@ -149,7 +177,11 @@ pub(crate) struct Pod {
 
 /// Ready pods that are not on their way out, by label selector.
 pub(crate) fn ready_pods(selector: &str) -> Result<Vec<Pod>> {
-    let list = get(&["pods", "-l", selector])?;
+    ready_pods_in(MAIL, selector)
+}
+
+pub(crate) fn ready_pods_in(namespace: &str, selector: &str) -> Result<Vec<Pod>> {
+    let list = get_in(namespace, &["pods", "-l", selector])?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(items(&list)
         .iter()
