@@ -71,7 +71,11 @@ pub(crate) fn failure(error: &Error) -> ExitCode {
     let configuration = error.is::<config::ConfigError>()
         || error.is::<LocalError>()
         || error.is::<operator::LeaseTimingError>()
-        || matches!(start, Some(::relay::StartError::Config(_)));
+        || matches!(start, Some(::relay::StartError::Config(_)))
+        || matches!(
+            error.downcast_ref::<telemetry::InitError>(),
+            Some(telemetry::InitError::LogFilter { .. })
+        );
     if configuration {
         ExitCode::from(BAD_CONFIGURATION)
     } else {

@@ -68,30 +68,73 @@ fn an_answer_that_nobody_reads_ends_the_command_quietly() {
     assert!(!said.contains("panicked"), "{said}");
 }
 
+/// What only a start would run into is told before it as well, and by both in the same words.
 #[test]
-fn a_certificate_that_is_missing_is_a_mistake_in_the_configuration() {
+fn what_a_relay_could_not_start_with_is_a_mistake_in_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("relay.yaml");
-    let folder = folder.path().display();
-    let tls =
-        format!("{{mode: StartTLS, certificateFile: {folder}/no.crt, keyFile: {folder}/no.key}}");
-    let document = format!(
+    let path = file.to_str().unwrap();
+    let here = folder.path().display();
+    let good = format!(
         "schema: 1
 hostname: mail.example.com
 listeners:
-- {{name: submission, address: '127.0.0.1:0', role: Submission, tls: {tls}}}
-queue: {{source: {{type: Embedded, embedded: {{path: {folder}/queue}}}}}}
+- {{name: submission, address: '127.0.0.1:0', role: Submission}}
+queue: {{source: {{type: Embedded, embedded: {{path: {here}/queue}}}}}}
+telemetry: {{log: {{filter: info}}}}
 "
     );
-    std::fs::write(&file, document).unwrap();
-    let output = kurier(&["relay", "--config", file.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let said = refused(&output);
-    assert!(
-        said.contains("\"submission\"") && said.contains("no.crt"),
-        "{said}"
+    let check = |from: &str, to: &str, line: u32, field: &str, part: &str| {
+        std::fs::write(&file, good.replacen(from, to, 1)).unwrap();
+        for arguments in [["config", "check", path], ["relay", "--config", path]] {
+            let said = refused(&kurier(&arguments).output().unwrap());
+            let place = format!("{path}:{line}:");
+            assert!(said.contains(&place), "{place}: {said}");
+            assert!(said.contains(field) && said.contains(part), "{said}");
+        }
+    };
+    let role = "role: Submission";
+    let tls = format!(
+        "{role}, tls: {{mode: StartTLS, certificateFile: {here}/no.crt, keyFile: {here}/no.key}}"
     );
+    check(role, &tls, 4, "listeners[0].tls.certificateFile", "no.crt");
+    let source = format!("{{type: Embedded, embedded: {{path: {here}/queue}}}}");
+    let redis = |member: &str| format!("{{type: Redis, redis: {{{member}}}}}");
+    let (url, file_of_url) = (redis("url: 'redis:6379'"), redis("urlFile: /nowhere/url"));
+    check(&source, &url, 5, "queue.source.redis.url", "rediss://");
+    let field = "queue.source.redis.urlFile";
+    check(&source, &file_of_url, 5, field, "/nowhere/url");
+    let authority = redis("url: 'rediss://redis', caFile: /nowhere/ca.crt");
+    let field = "queue.source.redis.caFile";
+    check(&source, &authority, 5, field, "/nowhere/ca.crt");
+    let filter = "filter: relay=loud";
+    check(
+        "filter: info",
+        filter,
+        6,
+        "telemetry.log.filter",
+        "malformed",
+    );
+    let otlp = "telemetry: {otlp: {endpoint: 'http://a b'}}\n";
+    let telemetry = "telemetry: {log: {filter: info}}\n";
+    check(telemetry, otlp, 6, "telemetry.otlp.endpoint", "a b");
+}
+
+#[test]
+fn flags_are_judged_as_documents_are() {
+    let check = |flag: &str, value: &str, part: &str| {
+        let data = tempfile::tempdir().unwrap();
+        let mut command = kurier(&["relay", "--local", flag, value]);
+        command.env("XDG_STATE_HOME", data.path());
+        let said = refused(&command.output().unwrap());
+        assert!(said.contains(part) && !said.contains("hunter2"), "{said}");
+    };
+    check(
+        "--redis",
+        "redis://:hunter2/x@redis",
+        "--redis: is not an address",
+    );
+    check("--log-filter", "relay=loud", "log filter");
 }
 
 #[test]

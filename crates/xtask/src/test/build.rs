@@ -31,7 +31,7 @@ pub(super) enum Kind {
     EndToEnd,
     /// Needs nothing but the workspace.
     Pure,
-    /// The suite of crate `queue` that starts a Redis.
+    /// Starts a Redis.
     Queue,
 }
 
@@ -119,7 +119,7 @@ fn read(messages: &str) -> Vec<TestProgram> {
             Some(TestProgram {
                 kind: match (&*package, &*target) {
                     ("tests", "e2e") => Kind::EndToEnd,
-                    ("queue", "conformance") => Kind::Queue,
+                    ("queue", "conformance") | ("kurier", "redis") => Kind::Queue,
                     _ => Kind::Pure,
                 },
                 name: format!("{package}: {target}"),
