@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Failures in a row, per object.
+/// Failures in a row, by UID of the object.
 #[derive(Default)]
 pub(crate) struct Backoff {
     failures: Mutex<HashMap<String, u32>>,
@@ -23,6 +23,16 @@ impl Backoff {
 
     pub(crate) fn succeeded(&self, object: &str) {
         self.lock().remove(object);
+    }
+
+    /// Keeps only the objects of which `lives` is true.
+    pub(crate) fn retain(&self, lives: impl Fn(&str) -> bool) {
+        self.lock().retain(|object, _| lives(object));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, u32>> {
@@ -61,5 +71,12 @@ mod tests {
             backoff.failed("c", 0);
         }
         assert_eq!(backoff.failed("c", 0), Duration::from_secs(60));
+        backoff.retain(|object| object == "b");
+        assert_eq!(backoff.failed("c", 0), Duration::from_millis(500), "gone");
+        assert_eq!(
+            backoff.failed("b", 0),
+            Duration::from_secs(1),
+            "still there"
+        );
     }
 }

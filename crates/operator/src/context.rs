@@ -1,6 +1,6 @@
 //! What all controllers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) cluster: Cluster,
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) relays: Store<Guarded<MailRelay>>,
+    stores: Stores,
     pub(crate) credential_triggers: UnboundedSender<ObjectRef<Guarded<MailCredential>>>,
     pub(crate) route_triggers: UnboundedSender<ObjectRef<Guarded<MailRoute>>>,
     backoff: Backoff,
@@ -42,12 +42,19 @@ pub(crate) struct Context {
     views: Mutex<HashMap<(String, String), Arc<View>>>,
 }
 
+/// The objects there are, as they were seen last.
+pub(crate) struct Stores {
+    pub(crate) relays: Store<Guarded<MailRelay>>,
+    pub(crate) credentials: Store<Guarded<MailCredential>>,
+    pub(crate) routes: Store<Guarded<MailRoute>>,
+}
+
 impl Context {
     pub(crate) fn new(
         cluster: Cluster,
         settings: Settings,
         metrics: Arc<Metrics>,
-        relays: Store<Guarded<MailRelay>>,
+        stores: Stores,
         credential_triggers: UnboundedSender<ObjectRef<Guarded<MailCredential>>>,
         route_triggers: UnboundedSender<ObjectRef<Guarded<MailRoute>>>,
     ) -> Self {
@@ -55,7 +62,7 @@ impl Context {
             cluster,
             settings,
             metrics,
-            relays,
+            stores,
             credential_triggers,
             route_triggers,
             backoff: Backoff::default(),
@@ -64,20 +71,37 @@ impl Context {
         }
     }
 
-    /// What is remembered of a relay. Relays that are gone are forgotten on the way.
+    /// What is remembered of a relay.
     pub(crate) fn memory(&self, uid: &str) -> Arc<tokio::sync::Mutex<Memory>> {
-        let mut memories = lock(&self.memories);
-        if memories.len() > self.relays.len() {
-            let living: Vec<_> = self.relays.state().iter().filter_map(|r| r.uid()).collect();
-            memories.retain(|uid, _| living.contains(uid));
+        lock(&self.memories)
+            .entry(uid.to_owned())
+            .or_default()
+            .clone()
+    }
+
+    /// Forgets the objects that are gone, for as long as it is polled. A deletion alone brings no round
+    /// in which it could be done, and what is remembered includes passwords.
+    pub(crate) async fn keep_forgetting(&self) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.forget_the_gone();
         }
-        memories.entry(uid.to_owned()).or_default().clone()
+    }
+
+    fn forget_the_gone(&self) {
+        let mut living = HashSet::new();
+        living.extend(uids(&self.stores.relays));
+        living.extend(uids(&self.stores.credentials));
+        living.extend(uids(&self.stores.routes));
+        lock(&self.memories).retain(|uid, _| living.contains(uid));
+        lock(&self.views).retain(|_, view| living.contains(&view.relay_uid));
+        self.backoff.retain(|uid| living.contains(uid));
     }
 
     /// What a relay made of the objects attached to it; `None` until it has looked at them.
     pub(crate) fn view(&self, namespace: &str, relay: &str) -> Option<Arc<View>> {
         let reference = ObjectRef::new(relay).within(namespace);
-        let uid = self.relays.get(&reference)?.uid()?;
+        let uid = self.stores.relays.get(&reference)?.uid()?;
         let key = (namespace.to_owned(), relay.to_owned());
         lock(&self.views)
             .get(&key)
@@ -87,7 +111,8 @@ impl Context {
 
     /// Whether the relay exists.
     pub(crate) fn has_relay(&self, namespace: &str, relay: &str) -> bool {
-        self.relays
+        self.stores
+            .relays
             .get(&ObjectRef::new(relay).within(namespace))
             .is_some()
     }
@@ -148,7 +173,7 @@ impl Context {
             }
             Ok(readable) => match reconcile(readable.clone(), self.clone()).await {
                 Ok(action) => {
-                    self.backoff.succeeded(&format!("{kind:?}/{name}"));
+                    self.backoff.succeeded(&object.uid().unwrap_or_default());
                     (Ok(action), Outcome::Done)
                 }
                 Err(error) => {
@@ -170,17 +195,9 @@ impl Context {
     }
 
     /// How to go on after an error.
-    pub(crate) fn after_error<K: Resource<DynamicType = ()>>(
-        &self,
-        kind: Kind,
-        object: &K,
-    ) -> Action {
-        let name = format!(
-            "{kind:?}/{}/{}",
-            object.namespace().unwrap_or_default(),
-            object.name_any()
-        );
-        Action::requeue(self.backoff.failed(&name, random::<1>()[0]))
+    pub(crate) fn after_error<K: Resource<DynamicType = ()>>(&self, object: &K) -> Action {
+        let uid = object.uid().unwrap_or_default();
+        Action::requeue(self.backoff.failed(&uid, random::<1>()[0]))
     }
 }
 
@@ -198,9 +215,18 @@ pub(crate) fn jittered(duration: Duration) -> Duration {
     duration + duration * u32::from(random::<1>()[0]) / 1024
 }
 
+fn uids<K>(store: &Store<Guarded<K>>) -> impl Iterator<Item = String>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.state().into_iter().filter_map(|object| object.uid())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -216,3 +242,7 @@ pub(crate) enum ReconcileError {
     #[error("the status client cannot be made: {0}")]
     StatusClient(#[from] StatusClientError),
 }
+
+#[cfg(test)]
+#[path = "context_tests.rs"]
+mod tests;

@@ -34,7 +34,7 @@ pub(crate) fn after_error(
     _: &ReconcileError,
     context: Arc<Context>,
 ) -> Action {
-    context.after_error(Kind::MailCredential, &*credential)
+    context.after_error(&*credential)
 }
 
 /// Relays tell at once; this is for what nobody tells.

@@ -83,7 +83,7 @@ pub(crate) fn after_error(
     _: &ReconcileError,
     context: Arc<Context>,
 ) -> Action {
-    context.after_error(Kind::MailRelay, &*relay)
+    context.after_error(&*relay)
 }
 
 /// While pods are on their way.

@@ -25,7 +25,7 @@ pub(crate) fn after_error(
     _: &ReconcileError,
     context: Arc<Context>,
 ) -> Action {
-    context.after_error(Kind::MailRoute, &*route)
+    context.after_error(&*route)
 }
 
 /// Relays tell at once; this is for what nobody tells.

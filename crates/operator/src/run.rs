@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::context::Context;
+use crate::context::{Context, Stores};
 use crate::leader::{Election, Leadership, StoredLease};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -162,17 +162,19 @@ async fn look_after(
     let relay_store = relays.store();
     let credentials = Controller::new(cluster.everywhere(), any()).with_config(config());
     let credential_store = credentials.store();
+    let known = credential_store.clone();
     let credentials = credentials
         .watches(cluster.everywhere(), any(), move |relay| {
-            crate::watch::relay_to_credentials(&relay, &credential_store)
+            crate::watch::relay_to_credentials(&relay, &known)
         })
         .reconcile_on(credential_triggered)
         .graceful_shutdown_on(end.clone().cancelled_owned());
     let routes = Controller::new(cluster.everywhere(), any()).with_config(config());
     let route_store = routes.store();
+    let known = route_store.clone();
     let routes = routes
         .watches(cluster.everywhere(), any(), move |relay| {
-            crate::watch::relay_to_routes(&relay, &route_store)
+            crate::watch::relay_to_routes(&relay, &known)
         })
         .reconcile_on(route_triggered)
         .graceful_shutdown_on(end.clone().cancelled_owned());
@@ -187,7 +189,11 @@ async fn look_after(
         cluster,
         settings.clone(),
         metrics.clone(),
-        relay_store,
+        Stores {
+            relays: relay_store,
+            credentials: credential_store,
+            routes: route_store,
+        },
         credential_triggers,
         route_triggers,
     ));
@@ -203,12 +209,13 @@ async fn look_after(
         )
         .for_each(|_| std::future::ready(()));
     let routes = routes
-        .run(route::reconcile, route::after_error, context)
+        .run(route::reconcile, route::after_error, context.clone())
         .for_each(|_| std::future::ready(()));
     let controllers = futures::future::join3(relays, credentials, routes);
     tokio::select! {
         _ = controllers => {}
         () = secrets => {}
+        () = context.keep_forgetting() => {}
         // Whoever still works then works on the Lease of another: its writes are refused.
         () = async { end.cancelled().await; tokio::time::sleep(GRACE).await } => {}
     }
