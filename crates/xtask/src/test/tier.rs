@@ -73,10 +73,20 @@ impl Tier {
         if matches!(self, Self::Cluster | Self::Chaos) {
             missing.extend(tools::missing_preconditions());
         }
+        missing.extend(self.lacks_root(tools::is_root()));
         if let Err(error) = self.packages() {
             missing.push(format!("{error:#}"));
         }
         missing
+    }
+
+    /// What is said of the tier of which root is all that may be missing.
+    fn lacks_root(self, root: bool) -> Option<String> {
+        let lacks = self == Self::Local && !root;
+        lacks.then(|| {
+            "not root: Postfix and its receiving server run as users of their own; run as root"
+                .to_owned()
+        })
     }
 
     fn packages(self) -> Result<()> {
@@ -152,6 +162,16 @@ mod tests {
             &[Tier::Chart, Tier::Pure, Tier::Chart],
             &[Tier::Pure, Tier::Chart],
         );
+    }
+
+    #[test]
+    fn the_local_tier_asks_for_root() {
+        let check = |tier: Tier, root, lacks| {
+            assert_eq!(tier.lacks_root(root).is_some(), lacks, "{tier:?}");
+        };
+        check(Tier::Local, false, true);
+        check(Tier::Local, true, false);
+        check(Tier::Queue, false, false);
     }
 
     #[test]
