@@ -27,9 +27,7 @@ impl Report {
         for ((size, system), runs) in &self.runs {
             let (least, median, most) = spread(runs, |it| it.per_second);
             let of = |figure: fn(&Figures) -> f64| spread(runs, figure).1;
-            let ratio = self
-                .ratio(*size, *system)
-                .map_or_else(|| "-".to_owned(), |it| format!("{it:.1}x"));
+            let ratio = times(self.ratio(*size, *system));
             let _ = writeln!(
                 text,
                 "{size:<9} {:<9} {:<29} {:>16.0} {:>7.0} {:>7.0} {ratio:>11}",
@@ -42,6 +40,11 @@ impl Report {
         }
         text
     }
+}
+
+/// A ratio, or that it is not known.
+pub(super) fn times(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |it| format!("{it:.1}x"))
 }
 
 /// Least, median and most of a figure; of an even number the upper of the two in the middle.
