@@ -1,5 +1,5 @@
 //! The architecture's rules about the source as a whole: dependencies, checked on what cargo resolves; who
-//! writes Redis keys; one version. What no crate may depend on at all is in `deny.toml`.
+//! writes Redis keys; one version; what the README shows. What no crate may depend on at all is in `deny.toml`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -239,4 +239,19 @@ fn the_chart_and_the_workspace_have_one_version() {
         .find(|line| line.starts_with("## "))
         .unwrap();
     assert!(heading.starts_with(&format!("## {version} ")), "{heading}");
+}
+
+#[test]
+fn the_readme_shows_what_it_has_applied() {
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let sample = fs::read_to_string(workspace().join("deploy/relay.yaml")).unwrap();
+    let shown: Vec<_> = readme
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(shown.len(), 2, "the relay and an account");
+    for block in shown {
+        assert!(sample.contains(block), "not in deploy/relay.yaml:\n{block}");
+    }
 }
