@@ -120,7 +120,6 @@ pub enum TlsReady {
         secret: String,
         name: String,
     },
-    Pending(String),
 }
 
 /// A condition on its way into a status.
@@ -409,7 +408,6 @@ impl From<TlsReady> for Verdict {
                     "the certificate in Secret {secret} is for none of the names applications connect to: add {name}"
                 ),
             ),
-            TlsReady::Pending(what) => (Truth::Unknown, "Pending", what),
         };
         Self {
             r#type: ConditionType::TLSReady,

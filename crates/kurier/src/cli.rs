@@ -118,9 +118,6 @@ pub(crate) struct OperatorArguments {
     /// Between attempts at the Lease
     #[arg(long, default_value_t = 2)]
     pub(crate) retry_period_seconds: u64,
-    /// The one namespace to look after [default: all]
-    #[arg(long)]
-    pub(crate) watch_namespace: Option<String>,
     /// Where health and metrics are
     #[arg(long, default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,

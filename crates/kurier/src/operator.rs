@@ -43,7 +43,6 @@ fn settings(arguments: OperatorArguments) -> Result<Settings, LeaseTimingError> 
             Duration::from_secs(arguments.renew_deadline_seconds),
             Duration::from_secs(arguments.retry_period_seconds),
         )?,
-        watch_namespace: arguments.watch_namespace,
         listen: arguments.listen,
         cluster_domain: arguments.cluster_domain,
         version: VERSION,

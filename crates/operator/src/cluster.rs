@@ -24,7 +24,6 @@ pub(crate) struct Cluster {
     leadership: Leadership,
     recorder: Recorder,
     metrics: Arc<Metrics>,
-    scope: Option<String>,
 }
 
 impl Cluster {
@@ -33,26 +32,21 @@ impl Cluster {
         leadership: Leadership,
         recorder: Recorder,
         metrics: Arc<Metrics>,
-        scope: Option<String>,
     ) -> Self {
         Self {
             client,
             leadership,
             recorder,
             metrics,
-            scope,
         }
     }
 
-    /// Everything of a kind that the operator looks after, for watching.
+    /// Everything of a kind, for watching.
     pub(crate) fn everywhere<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        match &self.scope {
-            None => Api::all(self.client.clone()),
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-        }
+        Api::all(self.client.clone())
     }
 
     pub(crate) async fn get<K>(

@@ -77,7 +77,7 @@ impl ApiServer {
         };
         let recorder = Recorder::new(client.clone(), reporter);
         let metrics = Metrics::register(&mut Registry::new("0", "0"));
-        Cluster::new(client, leadership, recorder, Arc::new(metrics), None)
+        Cluster::new(client, leadership, recorder, Arc::new(metrics))
     }
 
     async fn answer(&self, request: http::Request<Body>) -> http::Response<Body> {

@@ -124,7 +124,6 @@ async fn look_after(
         leadership.clone(),
         Recorder::new(client.clone(), reporter),
         metrics.clone(),
-        settings.watch_namespace.clone(),
     );
     let any = watcher::Config::default;
     let config = || {

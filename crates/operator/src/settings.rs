@@ -15,8 +15,6 @@ pub struct Settings {
     pub identity: String,
     pub lease_name: String,
     pub lease: LeaseTiming,
-    /// The one namespace to look after; all of them when `None`.
-    pub watch_namespace: Option<String>,
     /// `/healthz`, `/readyz` and `/metrics`.
     pub listen: SocketAddr,
     /// The cluster's DNS domain, for names on certificates.
