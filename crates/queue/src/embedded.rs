@@ -218,4 +218,8 @@ impl Queue for EmbeddedQueue {
             },
         })
     }
+
+    fn fill(&self) -> Option<u8> {
+        None
+    }
 }

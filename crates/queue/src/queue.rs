@@ -58,6 +58,10 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Asks the back end what its confirmation is worth.
     async fn durability(&self) -> Result<Durability, QueueError>;
+
+    /// How full the store was when it was last asked for its durability, in percent; `None` where it
+    /// has no bound of its own.
+    fn fill(&self) -> Option<u8>;
 }
 
 /// Why an operation gave no reply.

@@ -262,4 +262,8 @@ impl Queue for Redis {
         taken.put_back();
         Ok(self.connector.verified.judge(&store))
     }
+
+    fn fill(&self) -> Option<u8> {
+        self.connector.verified.fill()
+    }
 }

@@ -164,6 +164,9 @@ impl Conversation {
         {
             return self.refuse(refused);
         }
+        if self.reception.queue.borrow().fill > Some(NEARLY_FULL) {
+            return self.refuse(queue_full());
+        }
         self.transaction = Some(Transaction {
             began: SystemTime::now(),
             active,
@@ -431,16 +434,23 @@ fn unavailable(text: &'static str) -> Reply {
     )
 }
 
+/// Of the queue's store, in percent: what is left is for what is there already, so that it drains.
+const NEARLY_FULL: u8 = 85;
+
+fn queue_full() -> Refused {
+    Refused(
+        Refusal::QueueFull,
+        Reply::new(
+            ReplyCode::INSUFFICIENT_STORAGE,
+            Some(EnhancedStatus::transient(3, 1)),
+            "The queue is full, try again later",
+        ),
+    )
+}
+
 fn not_queued(error: &EnqueueError) -> Refused {
     match error {
-        EnqueueError::Full(_) => Refused(
-            Refusal::QueueFull,
-            Reply::new(
-                ReplyCode::INSUFFICIENT_STORAGE,
-                Some(EnhancedStatus::transient(3, 1)),
-                "The queue is full, try again later",
-            ),
-        ),
+        EnqueueError::Full(_) => queue_full(),
         _ => Refused(
             Refusal::QueueUnavailable,
             unavailable("The queue is not available, try again later"),

@@ -165,4 +165,8 @@ impl Queue for ModelQueue {
         // What it has confirmed is there as long as it is itself; tests ask for no more.
         Ok(Durability::Fsync)
     }
+
+    fn fill(&self) -> Option<u8> {
+        None
+    }
 }

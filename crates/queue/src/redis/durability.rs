@@ -36,6 +36,7 @@ struct Verdict {
     infos: u64,
     durability: Durability,
     aof: Option<AofOn>,
+    fill: Option<u8>,
 }
 
 impl Verified {
@@ -55,8 +56,15 @@ impl Verified {
             infos: store.calls("info"),
             durability: durability.clone(),
             aof,
+            fill: store.fill(),
         });
         durability
+    }
+
+    /// How full the store was at the last answer.
+    pub(super) fn fill(&self) -> Option<u8> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().and_then(|last| last.fill)
     }
 
     /// The last verdict, unless it is older than `age`.
@@ -245,6 +253,16 @@ impl Store {
         let is_written =
             !is_rewriting && (before.is_some() || self.info("aof_last_bgrewrite_status") == "ok");
         (unswitched || is_written).then_some(now)
+    }
+
+    /// Memory in use in percent of `maxmemory`, as the server counts it when it refuses writes.
+    fn fill(&self) -> Option<u8> {
+        let octets = |field: &str| self.info(field).parse::<u64>().ok();
+        let max = octets("maxmemory").filter(|max| *max > 0)?;
+        let used = octets("used_memory")?;
+        let not_counted = octets("mem_not_counted_for_evict").unwrap_or(0);
+        let percent = used.saturating_sub(not_counted) * 100 / max;
+        Some(u8::try_from(percent).unwrap_or(u8::MAX))
     }
 
     /// How often a command was executed since the server started or its statistics were reset.
@@ -486,6 +504,19 @@ mod tests {
         assert!(early.asked < off.asked, "the clock stands");
         assert_eq!(verified.judge(&early), unmet);
         assert_eq!(verified.recent(Duration::from_secs(60)), Some(unmet));
+    }
+
+    #[test]
+    fn the_store_is_as_full_as_the_server_counts() {
+        let fill = |max: &str, used: &str| {
+            let not_counted = ("mem_not_counted_for_evict", "100");
+            store(&[("maxmemory", max), ("used_memory", used), not_counted]).fill()
+        };
+        assert_eq!(fill("0", "900"), None);
+        assert_eq!(fill("1000", "960"), Some(86));
+        assert_eq!(fill("1000", "50"), Some(0));
+        assert_eq!(fill("1", "99999"), Some(255));
+        assert_eq!(store(&[]).fill(), None);
     }
 
     #[test]

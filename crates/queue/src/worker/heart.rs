@@ -97,7 +97,10 @@ async fn ask_durability(shared: &Shared) {
             Durability::Unknown
         }
     };
+    let fill = shared.queue.fill();
     shared.status.send_if_modified(|status| {
+        let refilled = status.fill != fill;
+        status.fill = fill;
         let changed = status.durability != durability;
         if changed {
             if let Durability::Unmet { reason, remedy } = &durability {
@@ -105,7 +108,7 @@ async fn ask_durability(shared: &Shared) {
             }
             status.durability = durability;
         }
-        changed
+        changed || refilled
     });
 }
 

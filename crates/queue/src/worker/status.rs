@@ -14,6 +14,8 @@ pub struct Status {
     pub error: Option<String>,
     /// What a confirmed write is worth.
     pub durability: Durability,
+    /// How full the store is, in percent, where it has a bound of its own.
+    pub fill: Option<u8>,
     /// The id this process is a member under.
     pub worker: Option<WorkerId>,
 }
@@ -25,6 +27,7 @@ impl Status {
             since: Timestamp::now(),
             error: None,
             durability: Durability::Unknown,
+            fill: None,
             worker: None,
         }
     }

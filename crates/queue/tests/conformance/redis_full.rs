@@ -12,6 +12,21 @@ use crate::redis_fixture::{
 };
 use crate::redis_server::RedisServer;
 
+/// Known before it is full, so that what is there has room to drain.
+#[tokio::test]
+async fn a_server_tells_how_full_it_is() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    queue.durability().await.unwrap();
+    assert_eq!(queue.fill(), None);
+    config_set(&server, "maxmemory", "1gb");
+    queue.durability().await.unwrap();
+    assert!(queue.fill() <= Some(5), "{:?}", queue.fill());
+    config_set(&server, "maxmemory", "1kb");
+    queue.durability().await.unwrap();
+    assert_eq!(queue.fill(), Some(u8::MAX));
+}
+
 #[tokio::test]
 async fn fault_08_a_full_server_refuses_new_mail_and_drains() {
     let server = RedisServer::start();

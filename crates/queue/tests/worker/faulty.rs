@@ -280,4 +280,8 @@ impl Queue for Faulty {
     async fn durability(&self) -> Result<Durability, QueueError> {
         self.model.durability().await
     }
+
+    fn fill(&self) -> Option<u8> {
+        self.model.fill()
+    }
 }

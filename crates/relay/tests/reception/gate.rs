@@ -27,6 +27,8 @@ pub(crate) enum State {
     Open,
     /// Commits are refused for lack of room.
     Full,
+    /// There is little room left.
+    NearlyFull,
     /// Commits wait until this changes.
     Held,
     /// What a commit is worth is not what was declared.
@@ -165,5 +167,9 @@ impl Queue for Gate {
             });
         }
         self.model.durability().await
+    }
+
+    fn fill(&self) -> Option<u8> {
+        (*self.state.borrow() == State::NearlyFull).then_some(86)
     }
 }

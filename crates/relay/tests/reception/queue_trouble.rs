@@ -64,6 +64,30 @@ async fn lost_while_a_message_comes() {
     );
 }
 
+/// Before anything is sent, and only as long as it lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn nearly_full() {
+    let world = World::start(Files::new(), State::NearlyFull).await;
+    until_filled(&world, Some(86)).await;
+    let mut client = world.client().await;
+    assert_eq!(
+        client.command("MAIL FROM:<app@example.org>").await,
+        "452 4.3.1 The queue is full, try again later"
+    );
+    world.queue.set(State::Open);
+    until_filled(&world, None).await;
+    assert!(client.submit().await.starts_with("250 2.0.0 "));
+}
+
+async fn until_filled(world: &World, fill: Option<u8>) {
+    let mut status = world.relay.queue_status();
+    let noticed = status.wait_for(|status| status.fill == fill);
+    tokio::time::timeout(PATIENCE, noticed)
+        .await
+        .expect("the fill is noticed")
+        .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn not_durable_as_declared() {
     let world = World::start(Files::new(), State::NotDurable).await;
