@@ -205,6 +205,10 @@ impl Queue for EmbeddedQueue {
         Ok(())
     }
 
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.hasten(now, route, max)))
+    }
+
     async fn counts(&self) -> Result<Counts, QueueError> {
         Ok(self.step(|scheduler, now| scheduler.counts(now)))
     }

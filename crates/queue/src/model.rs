@@ -35,6 +35,7 @@ mod claim;
 mod clock;
 mod enqueue;
 mod expiry;
+mod hasten;
 mod lane;
 mod lease;
 mod limits;

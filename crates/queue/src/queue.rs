@@ -54,6 +54,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Writes limits unless a newer generation is there; wakes what a raised limit lets go.
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError>;
 
+    /// Makes up to `max` tasks of `route`, at most 1000, due that wait for a later attempt; how many.
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError>;
+
     async fn counts(&self) -> Result<Counts, QueueError>;
 
     /// Asks the back end what its confirmation is worth.

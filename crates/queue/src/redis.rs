@@ -227,6 +227,17 @@ impl Queue for Redis {
         }
     }
 
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
+        let mut call = self.dispatch.call(Script::Hasten);
+        call.arg(route).arg(max.min(1000));
+        match self.dispatch.run(call).await? {
+            Value::Int(count) => {
+                u16::try_from(count).map_err(|_| unexpected("hasten", &Value::Int(count)))
+            }
+            other => Err(unexpected("hasten", &other)),
+        }
+    }
+
     /// Page by page, so that many queues do not stop everybody else; each page is one step.
     async fn counts(&self) -> Result<Counts, QueueError> {
         let mut counts = Counts::default();

@@ -224,6 +224,23 @@ impl Worker {
         self.shared.queue.set_limits(limits).await
     }
 
+    /// Makes all tasks of `route` due that wait for a later attempt, as it leads somewhere else now.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// As the back end says; it may be repeated.
+    pub async fn hasten(&self, route: &str) -> Result<usize, crate::QueueError> {
+        let mut hastened = 0;
+        loop {
+            let some = self.shared.queue.hasten(route, HASTENED_AT_ONCE).await?;
+            hastened += usize::from(some);
+            if some < HASTENED_AT_ONCE {
+                self.shared.inbox.nudge();
+                return Ok(hastened);
+            }
+        }
+    }
+
     /// Claims nothing more, waits until every outcome is confirmed, every slot released and every
     /// commit answered, at most for `within`, and ends the worker. Returns whether nothing was left.
     pub async fn drain(&self, within: Duration) -> bool {
@@ -294,3 +311,6 @@ impl Shared {
         tokio::time::sleep(first * 2u32.pow(failures.min(4))).await;
     }
 }
+
+/// Tasks of one step, so that no step holds the others up.
+const HASTENED_AT_ONCE: u16 = 500;

@@ -108,10 +108,8 @@ impl Settings {
             resolver: nexthop::Settings::default(),
             retry: Retry::default(),
             limits: Limits {
-                generation: 0,
                 concurrency_default: 20,
-                concurrency: Vec::new(),
-                weights: Vec::new(),
+                ..Limits::default()
             },
             messages_per_connection: 100,
             agents: 256,
@@ -174,6 +172,7 @@ impl Delivery {
         inner.worker.want(first.agents);
         tokio::spawn(hand_out(Arc::clone(&inner)));
         tokio::spawn(keep_limits(Arc::clone(&inner)));
+        tokio::spawn(hasten_changed_routes(Arc::clone(&inner)));
         tokio::spawn(sweep(Arc::clone(&inner)));
         Ok(Self(inner))
     }
@@ -283,6 +282,40 @@ async fn keep_limits(inner: Arc<Inner>) {
                 }
             }
             () = inner.ended.cancelled() => return,
+        }
+    }
+}
+
+/// Makes mail due that waits to be tried again where its route does not lead any more.
+async fn hasten_changed_routes(inner: Arc<Inner>) {
+    let mut settings = inner.settings.clone();
+    let mut known = Arc::clone(&settings.borrow_and_update().routes);
+    let work = async {
+        while settings.changed().await.is_ok() {
+            let routes = Arc::clone(&settings.borrow_and_update().routes);
+            for route in routes.changed_from(&known) {
+                hasten(&inner.worker, &route).await;
+            }
+            known = routes;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = inner.ended.cancelled() => {}
+    }
+}
+
+async fn hasten(worker: &Worker, route: &str) {
+    loop {
+        match worker.hasten(route).await {
+            Ok(0) => return,
+            Ok(tasks) => {
+                return tracing::info!(route, tasks, "due at once, as the route has changed");
+            }
+            Err(error) => {
+                tracing::debug!(%error, route, "tasks could not be made due");
+                tokio::time::sleep(LIMITS_AGAIN).await;
+            }
         }
     }
 }

@@ -90,6 +90,18 @@ impl Routes {
         }
     }
 
+    /// Names that lead somewhere else than they did `before`, or have gone or come.
+    pub fn changed_from(&self, before: &Self) -> Vec<String> {
+        let names = self.targets.keys().chain(before.targets.keys());
+        let mut changed: Vec<String> = names
+            .filter(|name| self.targets.get(*name) != before.targets.get(*name))
+            .map(|name| name.to_string())
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+
     fn decide(&self, domain: &str) -> Target {
         self.matching(domain)
             .and_then(|matched| self.targets.get(matched.name.as_deref()?))

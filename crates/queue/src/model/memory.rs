@@ -157,6 +157,10 @@ impl Queue for ModelQueue {
         Ok(())
     }
 
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.hasten(now, route, max)))
+    }
+
     async fn counts(&self) -> Result<Counts, QueueError> {
         Ok(self.step(|state, now| state.scheduler.counts(now)))
     }

@@ -14,6 +14,7 @@ pub(super) enum Script {
     Check,
     Counts,
     Expiring,
+    Hasten,
     Next,
     Register,
     Resolve,
@@ -22,13 +23,14 @@ pub(super) enum Script {
 
 impl Script {
     /// In the order of their declaration, which is their index.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Abort,
         Self::Beat,
         Self::Begin,
         Self::Check,
         Self::Counts,
         Self::Expiring,
+        Self::Hasten,
         Self::Next,
         Self::Register,
         Self::Resolve,
@@ -55,6 +57,7 @@ impl Script {
             Self::Check => &[NOW, include_str!("lua/check.lua")],
             Self::Counts => &[NOW, include_str!("lua/counts.lua")],
             Self::Expiring => &[NOW, include_str!("lua/expiring.lua")],
+            Self::Hasten => &[NOW, include_str!("lua/hasten.lua")],
             Self::Next => &[
                 NOW,
                 TURN,

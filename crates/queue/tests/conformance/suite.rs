@@ -66,6 +66,7 @@ macro_rules! suite {
                 outcomes {
                     a_record_lives_until_the_last_of_its_tasks,
                     a_deferral_keeps_delivered_marks,
+                    hastened_tasks_of_a_route_are_due_at_once,
                     an_outcome_never_changes,
                     a_claim_that_is_kept_goes_on_with_the_others,
                     a_kept_claim_leaves_its_marks_to_whoever_takes_over,

@@ -273,6 +273,10 @@ impl Queue for Faulty {
         self.model.set_limits(limits).await
     }
 
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
+        self.model.hasten(route, max).await
+    }
+
     async fn counts(&self) -> Result<Counts, QueueError> {
         self.model.counts().await
     }

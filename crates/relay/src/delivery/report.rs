@@ -92,6 +92,22 @@ impl fmt::Display for Said {
     }
 }
 
+/// Whether the route has changed since the attempt was made: what its old target said counts for
+/// nothing there.
+fn leads_elsewhere(inner: &Inner, settings: &Settings, claim: &Claim, record: &Record) -> bool {
+    let routes = inner.settings().routes.clone();
+    if Arc::ptr_eq(&routes, &settings.routes) {
+        return false;
+    }
+    let handle = claim.handle();
+    let task = record.header.tasks.get(usize::from(handle.task.ordinal));
+    let domain = task
+        .and_then(|task| task.recipients.first()?.address.rsplit_once('@'))
+        .map_or("", |(_, domain)| domain);
+    let route = &handle.queue.route;
+    routes.resolve(route, domain) != settings.routes.resolve(route, domain)
+}
+
 /// Settles a task with what its recipients were told, and says so to whoever watches. `give_back`
 /// are the recipients that nothing can be said about to go back, and be due, at once.
 pub(super) fn report(
@@ -128,8 +144,12 @@ pub(super) fn report(
         .iter()
         .any(|told| told.verdict.disposition == Disposition::Deferred)
     {
-        let attempts = claim.state().attempts;
-        pause = retry::pause(settings.retry, attempts, expires_in, spread());
+        pause = if leads_elsewhere(inner, settings, &claim, record) {
+            Duration::ZERO
+        } else {
+            let attempts = claim.state().attempts;
+            retry::pause(settings.retry, attempts, expires_in, spread())
+        };
         Rest::Deferred {
             due_in: pause,
             notes: notes(&claim, &told).write(),

@@ -1,7 +1,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use relay::delivery::{OutcomeKind, Settings};
+use relay::delivery::{OutcomeKind, Retry, Settings};
+use tokio::sync::watch;
 
 use crate::name_server;
 use crate::receiver::{Answer, Phase, Receiver};
@@ -118,6 +120,66 @@ async fn a_refused_connection_defers_until_somebody_listens() {
     let receiver = Receiver::at(&address.to_string(), "", None, |_, _| Answer::Accept).await;
     world.until("delivered", is_delivered).await;
     receiver.until(1).await;
+    world.until_empty().await;
+}
+
+/// Retries once an hour: who gets its mail before that has not waited for one.
+fn patient(to: SocketAddr) -> Settings {
+    let hour = Duration::from_secs(3600);
+    Settings {
+        retry: Retry {
+            initial: hour,
+            max: hour,
+        },
+        ..settings(&to.ip().to_string(), to.port())
+    }
+}
+
+#[tokio::test]
+async fn a_changed_smarthost_gets_what_waits_for_the_old_one() {
+    let old = Receiver::with(|phase, _| match phase {
+        Phase::Rcpt => Answer::Reply("451 4.3.0 later"),
+        _ => Answer::Accept,
+    })
+    .await;
+    let new = Receiver::accepting().await;
+    let mut world = World::with(patient(old.address), TIMING);
+    for _ in 0..3 {
+        world.enqueue(message(&["r@example.org"])).await;
+        world.until("deferred", is_deferred).await;
+    }
+    world.settings.send_replace(Arc::new(patient(new.address)));
+    new.until(3).await;
+    world.until_empty().await;
+}
+
+/// The old one says "later" when the route has been changed already.
+#[tokio::test]
+async fn a_smarthost_changed_during_an_attempt_gets_the_message_at_once() {
+    let new = Receiver::accepting().await;
+    let changed = patient(new.address);
+    let change = Arc::new(OnceLock::<watch::Sender<Arc<Settings>>>::new());
+    let old = Receiver::with({
+        let (change, changed) = (Arc::clone(&change), Arc::new(changed));
+        move |phase, _| match phase {
+            Phase::Rcpt => {
+                let settings = change.get().expect("the world is there");
+                settings.send_replace(Arc::clone(&changed));
+                Answer::Reply("451 4.3.0 later")
+            }
+            _ => Answer::Accept,
+        }
+    })
+    .await;
+    let mut world = World::with(patient(old.address), TIMING);
+    change.set(world.settings.clone()).expect("set once");
+    world.enqueue(message(&["r@example.org"])).await;
+    let seen = world.until("delivered", is_delivered).await;
+    assert!(
+        seen.iter().any(|outcome| is_deferred(&outcome.kind)),
+        "{seen:?}"
+    );
+    new.until(1).await;
     world.until_empty().await;
 }
 

@@ -152,6 +152,11 @@ impl Queue for Gate {
         self.model.set_limits(limits).await
     }
 
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
+        self.reach()?;
+        self.model.hasten(route, max).await
+    }
+
     async fn counts(&self) -> Result<Counts, QueueError> {
         self.reach()?;
         self.model.counts().await

@@ -65,6 +65,9 @@ pub(super) enum Step {
         site: Option<(u8, u32)>,
         old: bool,
     },
+    Hasten {
+        site: u8,
+    },
     Pass {
         ms: u64,
     },
@@ -142,6 +145,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0..PROCESSES).prop_map(|by| Step::Restart { by }),
         1 => (0..4u32, prop::option::of((0..SITES, 0..3u32)), prop::bool::weighted(0.2))
             .prop_map(|(default, site, old)| Step::Limit { default, site, old }),
+        1 => (0..SITES).prop_map(|site| Step::Hasten { site }),
         5 => prop_oneof![0..200u64, 0..8_000u64, 0..130_000u64].prop_map(|ms| Step::Pass { ms }),
         1 => (0..20_000u64).prop_map(|ms| Step::JumpBack { ms }),
     ]

@@ -211,6 +211,11 @@ impl<'a, T: Harness> World<'a, T> {
                 }
                 self.limit(default, site).await;
             }
+            Step::Hasten { site } => {
+                let route = format!("mx:{site}.example");
+                self.both(async |queue| queue.hasten(&route, 1000).await)
+                    .await;
+            }
             Step::Pass { ms } => self.model.pass(Duration::from_millis(ms)),
             Step::JumpBack { ms } => {
                 let clock = self.model.clock();

@@ -61,6 +61,50 @@ pub(crate) async fn a_record_lives_until_the_last_of_its_tasks(h: impl Harness) 
     assert_eq!(there().await, [false, false]);
 }
 
+pub(crate) async fn hastened_tasks_of_a_route_are_due_at_once(h: impl Harness) {
+    let mut worker = h.caller().await;
+    let sent: Vec<_> = (0..5)
+        .map(|_| message(&["example.net", "example.org"]))
+        .collect();
+    worker.enqueue(&sent).await;
+    let reply = worker.claim(20, 9).await;
+    worker.release(slots(&reply)).await;
+    let claimed = tasks(&reply).into_iter().map(|task| task.handle);
+    let (stays, deferrals): (Vec<_>, Vec<_>) =
+        claimed.partition(|handle| handle.task.message == sent[0].id);
+    worker
+        .settle(
+            deferrals
+                .iter()
+                .map(|handle| deferred(handle, MINUTE))
+                .collect(),
+        )
+        .await;
+    assert_eq!(h.places().await, (0, 8, 2));
+    // Neither another route's, nor what is claimed; as many as are asked for; repeated, the others.
+    assert_eq!(h.queue().hasten("mx:example.com", 9).await.unwrap(), 0);
+    for (max, hastened) in [(3, 3), (3, 1), (3, 0)] {
+        let count = h.queue().hasten("mx:example.net", max).await.unwrap();
+        assert_eq!(count, hastened);
+    }
+    assert_eq!(h.places().await, (4, 4, 2));
+    let reply = worker.claim(20, 9).await;
+    let claimed = tasks(&reply);
+    assert_eq!(claimed.len(), 4);
+    for task in &claimed {
+        assert_eq!(task.handle.queue.route, "mx:example.net");
+        assert_eq!(task.state.attempts, 1);
+    }
+    worker.settle(stays.iter().map(delivered).collect()).await;
+    worker.deliver_all(&reply).await;
+    h.pass(MINUTE);
+    worker.beat().await;
+    let reply = worker.claim(20, 9).await;
+    assert_eq!(tasks(&reply).len(), 4);
+    worker.deliver_all(&reply).await;
+    assert_eq!(h.places().await, (0, 0, 0));
+}
+
 pub(crate) async fn a_deferral_keeps_delivered_marks(h: impl Harness) {
     let mut worker = h.caller().await;
     let sent = message(&["example.net"]);
