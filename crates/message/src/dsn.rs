@@ -1,4 +1,4 @@
-//! Delivery status notifications (RFC 3464), what people call bounces.
+//! Non-delivery notifications (RFC 3464), what people call bounces.
 
 mod advice;
 mod report;
@@ -13,7 +13,7 @@ use crate::header::HeaderSection;
 use crate::text::{content, date, token};
 use returned::Returned;
 
-/// A notification about one message to whoever sent it.
+/// A notification to whoever sent a message, about recipients that were given up.
 ///
 /// To a [`Mailbox`]: a message from the null reverse-path has nobody to be told
 /// (RFC 5321 §6.1).
@@ -30,40 +30,25 @@ pub struct Notification<'a> {
     pub original_id: &'a str,
     /// When the original was accepted.
     pub arrival: Timestamp,
-    /// Until when a delayed message is tried.
-    pub retry_until: Option<Timestamp>,
     /// When this is written.
     pub now: Timestamp,
-    /// What became of the recipients, at least one.
+    /// Who was given up, at least one.
     pub recipients: &'a [RecipientReport<'a>],
     /// The original, as it is in the queue.
     pub original: &'a Content,
 }
 
-/// What became of one recipient.
+/// Why one recipient was given up.
 #[derive(Clone, Debug)]
 pub struct RecipientReport<'a> {
     /// Whom the message was for.
     pub recipient: &'a Mailbox,
-    /// What was done.
-    pub action: Action,
     /// Why.
     pub status: EnhancedStatus,
     /// Why, in words.
     pub reason: Reason<'a>,
     /// When it was tried for the last time.
     pub last_attempt: Option<Timestamp>,
-}
-
-/// What was done for a recipient (RFC 3464 §2.3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Given up.
-    Failed,
-    /// Not yet delivered, and still tried.
-    Delayed,
-    /// Passed to a system that does not tell about deliveries.
-    Relayed,
 }
 
 /// Why a recipient got its status.
@@ -85,8 +70,8 @@ pub enum Reason<'a> {
 impl Notification<'_> {
     /// Makes the message, from `MAILER-DAEMON` at the reporting host, dot-stuffed.
     ///
-    /// The original is returned whole if something failed, it has at most 50 kB, and everything
-    /// together stays below 60 KiB; otherwise its header section is returned, as far as it fits.
+    /// The original is returned whole if it has at most 50 kB and everything together stays below
+    /// 60 KiB; otherwise its header section is returned, as far as it fits.
     /// Beyond that bound a notification grows only by its recipients, by some 2 KiB for each at most.
     pub fn to_content(&self) -> Content {
         let boundary = returned::boundary(self.original, &token(self.id, MAX_ID));
@@ -107,7 +92,7 @@ impl Notification<'_> {
         report::write(self, &mut head);
         head.push_str(&format!("\r\n--{boundary}\r\n"));
         let room = MAX_LENGTH.saturating_sub(head.len());
-        let returned = Returned::new(self.original, self.has_failed(), room);
+        let returned = Returned::new(self.original, room);
         head.push_str(returned.part_header());
         // RFC 6152 §3, RFC 2045 §6.4: an 8-bit part makes the whole an 8-bit message.
         if returned.content().has_8bit() {
@@ -124,11 +109,10 @@ impl Notification<'_> {
         let mut out = format!(
             "From: Mail Delivery System <MAILER-DAEMON@{host}>\r\n\
              To: <{}>\r\n\
-             Subject: {}\r\n\
+             Subject: Your message could not be delivered\r\n\
              Date: {}\r\n\
              Message-ID: <{}@{host}>\r\n",
             self.to,
-            advice::subject(self),
             date(self.now),
             token(self.id, MAX_ID),
         );
@@ -147,12 +131,6 @@ impl Notification<'_> {
              \tboundary=\"{boundary}\"\r\n"
         ));
         out
-    }
-
-    fn has_failed(&self) -> bool {
-        self.recipients
-            .iter()
-            .any(|report| report.action == Action::Failed)
     }
 
     /// How many octets of a next hop's words are kept: fewer, the more recipients there are.

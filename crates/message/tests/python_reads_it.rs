@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use message::dsn::{Action, Notification, Reason, RecipientReport};
+use message::dsn::{Notification, Reason, RecipientReport};
 use message::{HeaderSection, Received, Role, Tls, trace_fields};
 use smtp::server::Protocol;
 use smtp::{Content, Domain, EnhancedStatus, ForwardPath, HeloName, Mailbox, Reply};
@@ -68,7 +68,6 @@ fn notification() {
     let recipients = [
         RecipientReport {
             recipient: &bob,
-            action: Action::Failed,
             status: EnhancedStatus::permanent(1, 1),
             reason: Reason::Reply {
                 host: "mx1.example.org",
@@ -79,7 +78,6 @@ fn notification() {
         },
         RecipientReport {
             recipient: &eve,
-            action: Action::Failed,
             status: EnhancedStatus::permanent(1, 2),
             reason: Reason::Local("the domain gone.example does not exist"),
             last_attempt: None,
@@ -91,7 +89,6 @@ fn notification() {
         id: "01aryz6s41tsv4rrffq69g5fav",
         original_id: "01aryz6s40aaaaaaaaaaaaaaaa",
         arrival: "2026-11-24T08:13:41Z".parse().unwrap(),
-        retry_until: None,
         now: "2026-11-24T09:00:01Z".parse().unwrap(),
         recipients: &recipients,
         original: &Content::from_raw(original).unwrap(),

@@ -2,61 +2,25 @@
 
 use smtp::EnhancedStatus;
 
-use super::{Action, Notification, Reason, RecipientReport};
+use super::{Notification, Reason, RecipientReport};
 use crate::text::{date, printable, wrap};
-
-pub(super) fn subject(notification: &Notification<'_>) -> &'static str {
-    match worst(notification.recipients) {
-        Action::Failed => "Your message could not be delivered",
-        Action::Delayed => "Your message is not yet delivered",
-        Action::Relayed => "Your message was passed on",
-    }
-}
 
 pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
     let host = notification.reporting_mta;
-    out.push_str(&format!("This is the mail system at {host}.\r\n"));
-    for action in [Action::Failed, Action::Delayed, Action::Relayed] {
-        let concerned = notification
-            .recipients
-            .iter()
-            .filter(|report| report.action == action);
-        let concerned: Vec<&RecipientReport<'_>> = concerned.collect();
-        if !concerned.is_empty() {
-            section(notification, action, &concerned, out);
-        }
-    }
-    out.push_str("\r\n");
-    let id = printable(notification.original_id, 64);
-    wrap(
-        out,
-        "",
-        &format!("When you ask about this message, name its id at {host}: {id}"),
-    );
-}
-
-fn section(
-    notification: &Notification<'_>,
-    action: Action,
-    concerned: &[&RecipientReport<'_>],
-    out: &mut String,
-) {
-    let what = match action {
-        Action::Failed => "could not be delivered to:",
-        Action::Delayed => "has not yet been delivered to:",
-        Action::Relayed => "was passed on for:",
-    };
     let arrival = date(notification.arrival);
-    out.push_str(&format!("\r\nYour message of {arrival}\r\n{what}\r\n"));
-    for report in concerned.iter().take(MAX_LISTED) {
+    out.push_str(&format!(
+        "This is the mail system at {host}.\r\n\
+         \r\n\
+         Your message of {arrival}\r\n\
+         could not be delivered to:\r\n"
+    ));
+    let recipients = notification.recipients;
+    for report in recipients.iter().take(MAX_LISTED) {
         out.push_str(&format!("\r\n  <{}>\r\n", report.recipient));
         reason(&report.reason, notification.words(), out);
     }
-    if let Some(more) = concerned
-        .len()
-        .checked_sub(MAX_LISTED)
-        .filter(|more| *more > 0)
-    {
+    let more = recipients.len().saturating_sub(MAX_LISTED);
+    if more > 0 {
         out.push_str("\r\n");
         wrap(
             out,
@@ -65,9 +29,16 @@ fn section(
         );
     }
     out.push_str("\r\n");
-    for line in what_to_do(notification, action, concerned) {
-        wrap(out, "", &line);
+    for line in what_to_do(recipients) {
+        wrap(out, "", line);
     }
+    out.push_str("\r\n");
+    let id = printable(notification.original_id, 64);
+    wrap(
+        out,
+        "",
+        &format!("When you ask about this message, name its id at {host}: {id}"),
+    );
 }
 
 fn reason(reason: &Reason<'_>, words: usize, out: &mut String) {
@@ -91,37 +62,15 @@ fn reason(reason: &Reason<'_>, words: usize, out: &mut String) {
     }
 }
 
-fn what_to_do(
-    notification: &Notification<'_>,
-    action: Action,
-    concerned: &[&RecipientReport<'_>],
-) -> Vec<String> {
-    match action {
-        Action::Failed => {
-            let mut lines = vec!["This is final: nobody will try again.".to_owned()];
-            for report in concerned {
-                let advice = advice(report.status);
-                if !lines.iter().any(|line| line == advice) {
-                    lines.push(advice.to_owned());
-                }
-            }
-            lines
+fn what_to_do(recipients: &[RecipientReport<'_>]) -> Vec<&'static str> {
+    let mut lines = vec!["This is final: nobody will try again."];
+    for report in recipients {
+        let advice = advice(report.status);
+        if !lines.contains(&advice) {
+            lines.push(advice);
         }
-        Action::Delayed => {
-            let until = match notification.retry_until {
-                Some(until) => format!("It will be tried until {}.", date(until)),
-                None => "It will be tried further.".to_owned(),
-            };
-            vec![
-                format!("{until} You will hear again only if that fails."),
-                "You need not do anything, and need not send the message again.".to_owned(),
-            ]
-        }
-        Action::Relayed => vec![
-            "The system that took it does not confirm deliveries: you may or may not hear from it."
-                .to_owned(),
-        ],
     }
+    lines
 }
 
 /// By RFC 3463, subject and detail.
@@ -155,15 +104,6 @@ fn advice(status: EnhancedStatus) -> &'static str {
         _ => {
             "The answer above says why; the administrators of the recipient's domain can tell more."
         }
-    }
-}
-
-fn worst(reports: &[RecipientReport<'_>]) -> Action {
-    let has = |action| reports.iter().any(|report| report.action == action);
-    match () {
-        () if has(Action::Failed) => Action::Failed,
-        () if has(Action::Delayed) => Action::Delayed,
-        () => Action::Relayed,
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use smtp::Reply;
 
-use super::{Action, Notification, Reason, RecipientReport};
+use super::{Notification, Reason, RecipientReport};
 use crate::text::{date, printable, token};
 
 pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
@@ -26,14 +26,8 @@ pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
 /// RFC 3464 §2.3
 fn recipient(notification: &Notification<'_>, report: &RecipientReport<'_>, out: &mut String) {
     out.push_str(&format!(
-        "\r\nFinal-Recipient: rfc822; {}\r\nAction: {}\r\nStatus: {}\r\n",
-        report.recipient,
-        match report.action {
-            Action::Failed => "failed",
-            Action::Delayed => "delayed",
-            Action::Relayed => "relayed",
-        },
-        report.status,
+        "\r\nFinal-Recipient: rfc822; {}\r\nAction: failed\r\nStatus: {}\r\n",
+        report.recipient, report.status,
     ));
     match report.reason {
         Reason::Reply {
@@ -52,12 +46,6 @@ fn recipient(notification: &Notification<'_>, report: &RecipientReport<'_>, out:
     }
     if let Some(at) = report.last_attempt {
         out.push_str(&format!("Last-Attempt-Date: {}\r\n", date(at)));
-    }
-    if let Some(until) = notification
-        .retry_until
-        .filter(|_| report.action == Action::Delayed)
-    {
-        out.push_str(&format!("Will-Retry-Until: {}\r\n", date(until)));
     }
 }
 

@@ -12,10 +12,9 @@ pub(super) enum Returned {
 
 impl Returned {
     /// Chooses by what fits into `room`.
-    pub(super) fn new(original: &Content, whole_wanted: bool, room: usize) -> Self {
+    pub(super) fn new(original: &Content, room: usize) -> Self {
         let fits = original.raw_len() <= MAX_WHOLE as u64 && original.stuffed_len() <= room as u64;
-        // RFC 3461 §6.2 (d): the whole goes back only with a failure.
-        if whole_wanted && fits && lines_fit(original) {
+        if fits && lines_fit(original) {
             Self::Message(original.clone())
         } else {
             Self::Headers(headers(original, room.clamp(MIN_HEADERS, MAX_WHOLE)))

@@ -13,7 +13,6 @@ struct Case {
     reply: Reply,
     host: String,
     id: String,
-    action: Action,
     count: usize,
 }
 
@@ -29,7 +28,6 @@ impl Case {
                 .unwrap(),
             host: "mx1.example.org".to_owned(),
             id: "01aryz6s41tsv4rrffq69g5fav".to_owned(),
-            action: Action::Failed,
             count: 1,
         }
     }
@@ -37,7 +35,6 @@ impl Case {
     fn content(&self) -> Content {
         let report = RecipientReport {
             recipient: &self.recipient,
-            action: self.action,
             status: self
                 .reply
                 .enhanced()
@@ -55,7 +52,6 @@ impl Case {
             id: &self.id,
             original_id: "01aryz6s40aaaaaaaaaaaaaaaa",
             arrival: "2026-11-24T08:13:41Z".parse().unwrap(),
-            retry_until: Some("2026-11-29T08:13:41Z".parse().unwrap()),
             now: "2026-11-24T09:00:01Z".parse().unwrap(),
             recipients: &vec![report; self.count],
             original: &self.original,
@@ -76,40 +72,6 @@ const ORIGINAL: &[u8] =
 fn failure_is_written_as_known() {
     let expected = include_str!("failed.txt").replace('\n', "\r\n");
     assert_eq!(Case::new(ORIGINAL).text(), expected);
-}
-
-#[test]
-fn delay_returns_headers_and_says_until_when() {
-    let mut case = Case::new(ORIGINAL);
-    case.action = Action::Delayed;
-    case.reply = "451 4.3.0 come back later".parse().unwrap();
-    let text = case.text();
-    for part in [
-        "Subject: Your message is not yet delivered\r\n",
-        "It will be tried until Sun, 29 Nov 2026 08:13:41 +0000.",
-        "\r\nAction: delayed\r\nStatus: 4.3.0\r\n",
-        "\r\nWill-Retry-Until: Sun, 29 Nov 2026 08:13:41 +0000\r\n",
-        "Content-Type: text/rfc822-headers\r\n\r\nFrom: alice@example.com\r\n",
-    ] {
-        assert!(text.contains(part), "{part:?} is not in:\n{text}");
-    }
-    assert!(!text.contains("more"), "{text}");
-}
-
-#[test]
-fn relayed_message_is_told_as_such() {
-    let mut case = Case::new(ORIGINAL);
-    case.action = Action::Relayed;
-    case.reply = "250 2.0.0 queued".parse().unwrap();
-    let text = case.text();
-    assert!(
-        text.contains("Subject: Your message was passed on\r\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains("\r\nAction: relayed\r\nStatus: 2.0.0\r\n"),
-        "{text}"
-    );
 }
 
 #[test]
@@ -195,7 +157,6 @@ fn local_reasons_are_told_without_a_remote_host() {
     let case = Case::new(ORIGINAL);
     let report = RecipientReport {
         recipient: &case.recipient,
-        action: Action::Failed,
         status: EnhancedStatus::permanent(1, 2),
         reason: Reason::Local("the domain example.org does not exist"),
         last_attempt: None,
@@ -206,7 +167,6 @@ fn local_reasons_are_told_without_a_remote_host() {
         id: &case.id,
         original_id: "x",
         arrival: Timestamp::UNIX_EPOCH,
-        retry_until: None,
         now: Timestamp::UNIX_EPOCH,
         recipients: &[report],
         original: &case.original,

@@ -1,6 +1,6 @@
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use message::dsn::{Action, Notification, Reason, RecipientReport};
+use message::dsn::{Notification, Reason, RecipientReport};
 use queue::id::{MessageId, QueueId};
 use queue::record::{Form, Header, NewMessage, Recipient, Record, Task};
 use queue::worker::Claim;
@@ -47,7 +47,6 @@ pub(super) fn notification(
         .iter()
         .map(|failed| RecipientReport {
             recipient: &failed.mailbox,
-            action: Action::Failed,
             status: failed.told.verdict.status,
             reason: failed.words.reason(&failed.told.said),
             last_attempt,
@@ -64,7 +63,6 @@ pub(super) fn notification(
         id: &id.to_string(),
         original_id: &claim.handle().task.message.to_string(),
         arrival: timestamp(header.received_unix_ms),
-        retry_until: None,
         now,
         recipients: &reports,
         // Of content that cannot be sent nothing is returned.
