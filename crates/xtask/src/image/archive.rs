@@ -60,16 +60,6 @@ impl RootFs {
         Ok(())
     }
 
-    /// Adds a file of this machine at the same path.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub(crate) fn copy(&mut self, path: &str) -> Result<()> {
-        let content = read(&Path::new("/").join(path))?;
-        self.text(path, content);
-        Ok(())
-    }
-
     fn add(&mut self, path: &str, mode: u32, content: Vec<u8>) {
         self.parents(path);
         self.files.insert(path.to_owned(), (mode, content));

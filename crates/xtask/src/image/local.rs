@@ -11,18 +11,16 @@ use anyhow::{Context, Result};
 use super::archive::{Image, RootFs};
 use crate::{command, tools::go};
 
-const TRUST_ANCHORS: &str = "etc/ssl/certs/ca-certificates.crt";
-
 /// `local/kurier:dev`, from a built `kurier`.
 pub(crate) fn kurier(folder: &Path, program: &Path) -> Result<PathBuf> {
-    let mut root = base()?;
+    let mut root = base();
     stripped(&mut root, "usr/bin/kurier", program, folder)?;
     write(folder, "local/kurier:dev", "/usr/bin/kurier", "/", &root)
 }
 
 /// `local/kurier-test:dev`, from a built `kurier-test`: load client, receiving server.
 pub(crate) fn kurier_test(folder: &Path, program: &Path) -> Result<PathBuf> {
-    let mut root = base()?;
+    let mut root = base();
     stripped(&mut root, "usr/bin/kurier-test", program, folder)?;
     write(
         folder,
@@ -35,7 +33,7 @@ pub(crate) fn kurier_test(folder: &Path, program: &Path) -> Result<PathBuf> {
 
 /// `local/redis:7`, from Debian's package.
 pub(crate) fn redis(folder: &Path) -> Result<PathBuf> {
-    let mut root = base()?;
+    let mut root = base();
     for program in ["redis-server", "redis-cli"] {
         let path = format!("usr/bin/{program}");
         // Debian's redis-server is a link to a program that looks at the name it is started by.
@@ -70,20 +68,19 @@ pub(crate) fn pause(folder: &Path) -> Result<PathBuf> {
 
 /// An image of one of the Go programs, which are static.
 fn tool(folder: &Path, name: &str, program: &str) -> Result<PathBuf> {
-    let mut root = base()?;
+    let mut root = base();
     let path = format!("usr/bin/{program}");
     root.program(&path, &go::program(program)?)?;
     write(folder, name, &format!("/{path}"), "/", &root)
 }
 
 /// What every image has.
-fn base() -> Result<RootFs> {
+fn base() -> RootFs {
     let mut root = RootFs::default();
-    root.copy(TRUST_ANCHORS)?;
     root.text("etc/passwd", "root:x:0:0::/:/\nkurier:x:65532:65532::/:/\n");
     root.text("etc/group", "root:x:0:\nkurier:x:65532:\n");
     root.writable("tmp");
-    Ok(root)
+    root
 }
 
 fn stripped(root: &mut RootFs, path: &str, program: &Path, folder: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::command;
 /// Packages, each with who needs it.
 const PACKAGES: [(&str, &str); 18] = [
     ("binutils", "strip, for images"),
-    ("ca-certificates", "the image's trust anchors"),
+    ("ca-certificates", "Go, which fetches modules over TLS"),
     ("conntrack", "kube-proxy"),
     ("containernetworking-plugins", "pod networks"),
     ("iproute2", "namespaces"),
