@@ -11,6 +11,9 @@ use crate::relay::conditions_schema;
 /// Says where mail of some relays goes. Precedence over all routes of a relay: exact domain, longest
 /// wildcard, any; then priority; then name. Mail that no rule matches goes to its domain's mail
 /// exchangers.
+///
+/// A rule that leads somewhere else takes the mail that was queued by it along at once. Mail that was
+/// queued for mail exchangers stays with them when a rule comes later.
 #[derive(CustomResource, Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "kurier.dev",
