@@ -83,9 +83,5 @@ fn told(run: &str, answer: &str) -> Result<()> {
     ensure!(arrived.is_empty(), "delivered all the same: {arrived:#?}");
 
     trace::each_bounce_is_one_trace(&accepted, answer.split(' ').next().unwrap_or_default())?;
-    for (id, own) in log_lines::of_each(&accepted)? {
-        let said = own.iter().any(|line| line.reply.contains(answer));
-        ensure!(said, "no line of {id} says {answer}: {own:#?}");
-    }
-    Ok(())
+    log_lines::name_each_trace(&accepted, answer)
 }

@@ -13,25 +13,24 @@ use super::trace;
 use crate::eventually::eventually;
 
 /// A line about a message.
-#[derive(Deserialize, Clone, Debug)]
-pub(crate) struct Line {
+#[derive(Deserialize, Debug)]
+struct Line {
     message: String,
     queue_id: String,
     trace_id: Option<String>,
     span_id: Option<String>,
     /// Of the next hop, or whatever else is the reason of an outcome.
     #[serde(default)]
-    pub(crate) reply: String,
+    reply: String,
 }
 
-/// Waits until the pods have logged that they accepted each of these, and until every line about one
-/// names the trace, and a span of it, that the Collector knows the message by. Gives the lines by the
-/// messages' ids.
-pub(crate) fn of_each(accepted: &BTreeMap<String, Attempt>) -> Result<BTreeMap<String, Vec<Line>>> {
+/// Waits until the pods have logged of each message that it was accepted and what its next hop
+/// answered, and until every line about it names the trace, and a span of it, that the Collector knows
+/// it by.
+pub(crate) fn name_each_trace(accepted: &BTreeMap<String, Attempt>, answer: &str) -> Result<()> {
     eventually("the log lines of every message", MINUTE, || {
         let (mut written, spans) = (by_queue_id()?, trace::by_queue_id()?);
-        let mut found = BTreeMap::new();
-        for (id, attempt) in accepted {
+        for attempt in accepted.values() {
             let queue_id = queue_id(attempt)?;
             let own = written.remove(&queue_id).unwrap_or_default();
             let spans = spans.get(&queue_id).map_or(&[][..], Vec::as_slice);
@@ -47,6 +46,10 @@ pub(crate) fn of_each(accepted: &BTreeMap<String, Attempt>) -> Result<BTreeMap<S
                 "no line says that {queue_id} was accepted: {own:#?}"
             );
             ensure!(
+                own.iter().any(|line| line.reply.contains(answer)),
+                "no line says {answer} of {queue_id}: {own:#?}"
+            );
+            ensure!(
                 own.iter().all(is_named),
                 "a line about {queue_id} names another trace than {spans:#?}: {own:#?}"
             );
@@ -57,9 +60,8 @@ pub(crate) fn of_each(accepted: &BTreeMap<String, Attempt>) -> Result<BTreeMap<S
                 sent.is_none_or(|sent| own[0].trace_id.as_deref() == Some(sent)),
                 "{queue_id} was sent in trace {sent:?}: {own:#?}"
             );
-            found.insert(id.clone(), own);
         }
-        Ok(found)
+        Ok(())
     })
 }
 
