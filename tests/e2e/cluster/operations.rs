@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::accounts::{Load, account_at, run_named, submit};
 use super::fleet::{MINUTE, RELAY_OBJECT, installed, relay_pods, set_mode};
-use super::kubernetes::{MAIL, Pod, condition, get, items, kubectl, patch, redis};
+use super::kubernetes::{MAIL, Pod, condition, get, items, kubectl, metric, patch, redis};
 use super::traffic::{all_arrived, completed};
 use crate::eventually::{eventually, holds};
 
@@ -66,13 +66,24 @@ fn size_limit(pod: &Pod) -> Result<Option<u64>> {
 #[test]
 fn g_queued_mail_follows_a_changed_smarthost() -> Result<()> {
     installed()?;
-    relay_pods(3)?;
+    let pods = relay_pods(3)?;
+    let deferrals = || -> Result<f64> {
+        let of = |pod| metric(pod, "kurier_deliveries_total", r#"outcome="deferred""#);
+        pods.iter().map(of).sum()
+    };
+    let before = deferrals()?;
     set_mode("receiver-first", r#"{"defer": true}"#)?;
     let run = run_named("moved");
     let done = Load::start(&run, &["--messages", "60"])?.finish(2 * MINUTE)?;
     let accepted = completed(&done, 60)?;
-    // The counts in status are rewritten once a minute.
-    eventually("the mail is deferred", 2 * MINUTE, || {
+    eventually("the mail is deferred", MINUTE, || {
+        let deferred = deferrals()? - before;
+        holds(deferred >= 60.0, format_args!("{deferred} deferrals"))
+    })?;
+    // The counts in status are rewritten once a minute, and when a condition changes.
+    let limit = r#"{"spec": {"limits": {"connectionsPerClient": 501}}}"#;
+    patch(RELAY_OBJECT, limit)?;
+    eventually("status counts the deferred mail", 2 * MINUTE, || {
         let status = get(&[RELAY_OBJECT])?["status"]["queue"].clone();
         holds(
             status["deferred"].as_u64().unwrap_or_default() >= 50,
