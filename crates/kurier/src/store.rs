@@ -226,12 +226,20 @@ impl Queue for Waiting {
         self.queue()?.set_limits(limits).await
     }
 
+    async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
+        self.queue()?.hasten(route, max).await
+    }
+
     async fn counts(&self) -> Result<Counts, QueueError> {
         self.queue()?.counts().await
     }
 
     async fn durability(&self) -> Result<Durability, QueueError> {
         self.queue()?.durability().await
+    }
+
+    fn fill(&self) -> Option<u8> {
+        self.opened.get()?.fill()
     }
 }
 
