@@ -46,8 +46,7 @@ impl Site {
         Ok(site)
     }
 
-    /// One that may not come up.
-    pub(crate) fn launch(settings: &SiteSettings<'_>) -> Result<Self> {
+    fn launch(settings: &SiteSettings<'_>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path();
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
