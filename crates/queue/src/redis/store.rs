@@ -100,7 +100,10 @@ fn commit_request(
     call: Call,
     messages: &[NewMessage],
 ) -> Result<Pipeline, QueueError> {
-    let mut records = redis::cmd("MSET");
+    // Grown step by step, a command of many bodies would be copied again and again.
+    let octets: usize = messages.iter().map(octets_of).sum();
+    let mut records = Cmd::with_capacity(1 + 2 * messages.len(), octets);
+    records.arg("MSET");
     let mut script = redis::cmd("EVAL");
     script.arg(ENQUEUE.as_str()).arg(1).arg(connector.prefix());
     push_call(&mut script, call);
@@ -121,6 +124,12 @@ fn commit_request(
         .add_command(script)
         .cmd("EXEC");
     Ok(request)
+}
+
+/// Of a record and its key, or a little more.
+fn octets_of(message: &NewMessage) -> usize {
+    const KEY_AND_HEADER: usize = 1024;
+    KEY_AND_HEADER + message.content.iter().map(Bytes::len).sum::<usize>()
 }
 
 /// Each element counts: a MULTI whose script failed has still written the records.
