@@ -105,10 +105,10 @@ impl Pool {
         script.call(self.connector.prefix())
     }
 
-    /// Runs a script by its complete call.
-    pub(super) async fn run(&self, call: Cmd) -> Result<Value, QueueError> {
+    /// Runs a command: the complete call of a script, or one that reads.
+    pub(super) async fn run(&self, command: Cmd) -> Result<Value, QueueError> {
         let mut request = Pipeline::with_capacity(1);
-        request.add_command(call);
+        request.add_command(command);
         let mut taken = self.take().await?;
         let mut replies = taken.connection.exchange(&request, self.deadline()).await?;
         if let [Value::ServerError(error)] = replies.as_slice()
@@ -120,7 +120,7 @@ impl Pool {
         }
         let reply = replies
             .pop()
-            .ok_or_else(|| QueueError::Protocol("no reply to a script".into()))?;
+            .ok_or_else(|| QueueError::Protocol("no reply to a command".into()))?;
         match reply {
             Value::ServerError(error) => {
                 // Not to a server that has stopped being the primary: the next one is looked up anew.
@@ -133,24 +133,6 @@ impl Pool {
                 taken.put_back();
                 Ok(reply)
             }
-        }
-    }
-
-    /// Sends a command that reads, as it is.
-    pub(super) async fn read(&self, command: Cmd) -> Result<Value, QueueError> {
-        let mut request = Pipeline::with_capacity(1);
-        request.add_command(command);
-        let mut taken = self.take().await?;
-        let reply = taken
-            .connection
-            .exchange(&request, self.deadline())
-            .await?
-            .pop();
-        taken.put_back();
-        match reply {
-            Some(Value::ServerError(error)) => Err(refusal(refusal_text(&error))),
-            Some(reply) => Ok(reply),
-            None => Err(QueueError::Protocol("no reply to a command".into())),
         }
     }
 

@@ -80,7 +80,7 @@ impl Redis {
         for message in messages {
             command.write_arg_fmt(format_args!("{}m:{message}", self.connector.prefix()));
         }
-        let values = match self.reads.read(command).await? {
+        let values = match self.reads.run(command).await? {
             Value::Array(values) => values,
             other => return Err(unexpected("MGET", &other)),
         };
