@@ -31,12 +31,21 @@ struct Verdict {
     /// When the answer was asked for that it was formed from, and when it was formed.
     asked: Instant,
     given: Instant,
-    /// The server's start, and how many questions it had answered then.
-    run_id: String,
-    infos: u64,
+    counted: Counted,
+    /// Whether a restart would have read the append-only file.
+    aof_on: bool,
     durability: Durability,
-    aof: Option<AofOn>,
     fill: Option<u8>,
+}
+
+/// What had happened to the server until it answered.
+struct Counted {
+    /// Another one for each start of the server.
+    run_id: String,
+    /// Questions it had answered.
+    infos: u64,
+    /// How often anything was done that could have switched the append-only file off and on.
+    switches: [u64; SWITCHES.len()],
 }
 
 impl Verified {
@@ -44,18 +53,19 @@ impl Verified {
     /// worth nothing any more.
     pub(super) fn judge(&self, store: &Store) -> Durability {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(later) = last.as_ref().filter(|last| last.has_overtaken(store)) {
+        let counted = store.counted();
+        let overtaken = |last: &&Verdict| last.has_overtaken(store.asked, &counted);
+        if let Some(later) = last.as_ref().filter(overtaken) {
             return later.durability.clone();
         }
-        let aof = store.aof_on(last.as_ref().and_then(|last| last.aof.as_ref()));
-        let durability = store.durability(aof.is_some());
+        let aof_on = store.aof_on(last.as_ref(), &counted);
+        let durability = store.durability(aof_on);
         *last = Some(Verdict {
             asked: store.asked,
             given: Instant::now(),
-            run_id: store.info("run_id").to_owned(),
-            infos: store.calls("info"),
+            counted,
+            aof_on,
             durability: durability.clone(),
-            aof,
             fill: store.fill(),
         });
         durability
@@ -79,12 +89,12 @@ impl Verified {
 impl Verdict {
     /// Two connections ask at the same time: the server's own count tells which it answered later,
     /// and for two starts of it, which was asked later.
-    fn has_overtaken(&self, store: &Store) -> bool {
-        let at_the_same_time = self.given > store.asked;
-        if at_the_same_time && self.run_id == store.info("run_id") {
-            self.infos >= store.calls("info")
+    fn has_overtaken(&self, asked: Instant, counted: &Counted) -> bool {
+        let at_the_same_time = self.given > asked;
+        if at_the_same_time && self.counted.run_id == counted.run_id {
+            self.counted.infos >= counted.infos
         } else {
-            self.asked > store.asked
+            self.asked > asked
         }
     }
 }
@@ -231,16 +241,14 @@ impl Store {
     /// Switched on while the server runs, it is written to a file that a restart ignores until the
     /// first rewrite has ended well. Nothing in INFO tells that rewrite from any other, but it needs
     /// a command that switches: while none was given, a rewrite is one of a file that counts.
-    fn aof_on(&self, before: Option<&AofOn>) -> Option<AofOn> {
+    fn aof_on(&self, last: Option<&Verdict>, now: &Counted) -> bool {
         if self.info("aof_enabled") != "1" {
-            return None;
+            return false;
         }
-        let now = AofOn {
-            run_id: self.info("run_id").to_owned(),
-            switches: SWITCHES.map(|command| self.calls(command)),
-            infos: self.calls("info"),
-        };
-        let before = before.filter(|before| before.run_id == now.run_id);
+        let before = last
+            .filter(|last| last.aof_on)
+            .map(|last| &last.counted)
+            .filter(|before| before.run_id == now.run_id);
         // The counters have been reset when one that grows with every question has not.
         let unswitched = match before {
             Some(before) => before.switches == now.switches && before.infos < now.infos,
@@ -252,7 +260,15 @@ impl Store {
             .any(|field| self.info(field) != "0");
         let is_written =
             !is_rewriting && (before.is_some() || self.info("aof_last_bgrewrite_status") == "ok");
-        (unswitched || is_written).then_some(now)
+        unswitched || is_written
+    }
+
+    fn counted(&self) -> Counted {
+        Counted {
+            run_id: self.info("run_id").to_owned(),
+            infos: self.calls("info"),
+            switches: SWITCHES.map(|command| self.calls(command)),
+        }
     }
 
     /// Memory in use in percent of `maxmemory`, as the server counts it when it refuses writes.
@@ -281,16 +297,6 @@ impl Store {
     fn info(&self, field: &str) -> &str {
         self.info.get(field).map_or("", String::as_str)
     }
-}
-
-/// An append-only file that a restart would read, and how often anything happened up to then that
-/// could have switched it off and on.
-#[derive(Debug, PartialEq, Eq)]
-struct AofOn {
-    /// Another one for each start of the server.
-    run_id: String,
-    switches: [u64; SWITCHES.len()],
-    infos: u64,
 }
 
 fn info_of(text: &str) -> HashMap<String, String> {
