@@ -1,262 +1,27 @@
 //! What a file adds to the scheduler: what survives a crash, in which order, and what a full disk
 //! does.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+mod caller;
+mod disk;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use redb::{Database, StorageBackend};
+use caller::{Caller, TIMING, deferred, message, open, settlement, until};
+use disk::Disk;
+use redb::Database;
 use tokio_util::sync::CancellationToken;
 
-use super::file::File;
 use super::{EmbeddedQueue, OpenError};
 use crate::durability::Durability;
-use crate::id::{Call, Handle, MessageId, SlotId, TaskId, WorkerId};
-use crate::model::WallClock;
-use crate::operation::{
-    Aborted, Claim, Next, NextReply, Resolved, Rest, Settlement, Taken, Timing,
-};
+use crate::id::{Call, Handle, SlotId, TaskId};
+use crate::operation::{Aborted, Resolved, Rest, Settlement, Taken};
 use crate::queue::{Queue, QueueError};
-use crate::record::{Body, Form, Header, NewMessage, Recipient, Resolution, Task};
+use crate::record::Resolution;
 use crate::worker::{self, EnqueueError, Worker};
 
 const NOW: u64 = 1_700_000_000_000;
-
-/// A disk in memory that knows what of it has been synced.
-#[derive(Debug, Default)]
-struct Disk {
-    octets: Mutex<Vec<u8>>,
-    synced: Mutex<Vec<u8>>,
-    syncs: AtomicUsize,
-    /// What each sync left, from the first [`Disk::hold`] on.
-    images: Mutex<Vec<Vec<u8>>>,
-    keep_images: AtomicBool,
-    full: AtomicBool,
-    /// Syncs wait while this is true.
-    held: Mutex<bool>,
-    released: Condvar,
-}
-
-#[derive(Clone, Debug)]
-struct Backend(Arc<Disk>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> Result<u64, std::io::Error> {
-        Ok(self.0.octets.lock().unwrap().len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
-        let offset = offset as usize;
-        out.copy_from_slice(&self.0.octets.lock().unwrap()[offset..offset + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, length: u64) -> Result<(), std::io::Error> {
-        self.0.refuse_when_full()?;
-        self.0.octets.lock().unwrap().resize(length as usize, 0);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> Result<(), std::io::Error> {
-        let mut held = self.0.held.lock().unwrap();
-        while *held {
-            held = self.0.released.wait(held).unwrap();
-        }
-        self.0.refuse_when_full()?;
-        self.0.syncs.fetch_add(1, Ordering::SeqCst);
-        let octets = self.0.octets.lock().unwrap().clone();
-        if self.0.keep_images.load(Ordering::SeqCst) {
-            self.0.images.lock().unwrap().push(octets.clone());
-        }
-        *self.0.synced.lock().unwrap() = octets;
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
-        self.0.refuse_when_full()?;
-        let offset = offset as usize;
-        self.0.octets.lock().unwrap()[offset..offset + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-}
-
-impl Disk {
-    fn refuse_when_full(&self) -> Result<(), std::io::Error> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
-        }
-        Ok(())
-    }
-
-    /// Until the guard is dropped, also by a test that fails.
-    fn hold(&self) -> Held<'_> {
-        self.keep_images.store(true, Ordering::SeqCst);
-        *self.held.lock().unwrap() = true;
-        Held(self)
-    }
-
-    /// Another disk with what a crash would have left of this one.
-    fn after_crash(&self) -> Arc<Self> {
-        Self::with(self.synced.lock().unwrap().clone())
-    }
-
-    fn with(octets: Vec<u8>) -> Arc<Self> {
-        let synced = Mutex::new(octets.clone());
-        Arc::new(Self {
-            octets: Mutex::new(octets),
-            synced,
-            ..Self::default()
-        })
-    }
-}
-
-struct Held<'a>(&'a Disk);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        *self.0.held.lock().unwrap() = false;
-        self.0.released.notify_all();
-    }
-}
-
-fn open(disk: &Arc<Disk>) -> EmbeddedQueue {
-    let backend = Backend(disk.clone());
-    let open = move || {
-        Database::builder()
-            .create_with_backend(backend.clone())
-            .map_err(|error| super::file::store_error(Path::new("disk"), error))
-    };
-    let file = File::open_by(Path::new("disk"), Box::new(open)).unwrap();
-    EmbeddedQueue::start(file, &TIMING, WallClock::new(|| NOW)).unwrap()
-}
-
-const TIMING: Timing = Timing {
-    lease: Duration::from_secs(30),
-    beat: Duration::from_secs(5),
-    claim: Duration::from_secs(120),
-    begun: Duration::from_secs(1800),
-    safety_wake: Duration::from_secs(30),
-};
-
-fn message(number: u8, domains: &[&str]) -> NewMessage {
-    let content = Bytes::from_static(b"Subject: x\r\n\r\nbody\r\n");
-    let task = |domain: &&str| Task {
-        queue: format!("t|||mx:{domain}").parse().unwrap(),
-        recipients: vec![
-            Recipient {
-                address: format!("a@{domain}"),
-            },
-            Recipient {
-                address: format!("b@{domain}"),
-            },
-        ],
-    };
-    NewMessage {
-        id: MessageId::new(NOW, [number; 10]),
-        header: Header {
-            reverse_path: "sender@example.org".into(),
-            tenant: "t".into(),
-            received_unix_ms: NOW,
-            lifetime_ms: 100_000,
-            trace: None,
-            accepted_by: String::new(),
-            tasks: domains.iter().map(task).collect(),
-            body: Body {
-                form: Form::DotStuffed,
-                stored: content.len() as u64,
-                size: content.len() as u64,
-                sha256: String::new(),
-                eight_bit: false,
-            },
-        },
-        content: vec![content.slice(..5), content.slice(5..)],
-    }
-}
-
-struct Caller {
-    queue: Arc<EmbeddedQueue>,
-    worker: WorkerId,
-    n: u64,
-}
-
-impl Caller {
-    async fn register(queue: EmbeddedQueue) -> Self {
-        let worker = WorkerId::random();
-        queue.register(worker).await.unwrap();
-        Self {
-            queue: Arc::new(queue),
-            worker,
-            n: 0,
-        }
-    }
-
-    fn call(&mut self) -> Call {
-        self.n += 1;
-        Call {
-            worker: self.worker,
-            lane: 0,
-            n: self.n,
-        }
-    }
-
-    fn next(&mut self, settlements: Vec<Settlement>, claim: bool) -> Next {
-        let claim = claim.then(|| Claim {
-            grants: 10,
-            tasks_per_grant: 10,
-            withheld: vec![],
-            by_name: vec![],
-        });
-        Next {
-            call: self.call(),
-            settlements,
-            releases: vec![],
-            claim,
-        }
-    }
-
-    async fn enqueue(&mut self, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
-        let call = self.call();
-        self.queue.enqueue(call, messages).await
-    }
-
-    async fn run(&mut self, settlements: Vec<Settlement>, claim: bool) -> NextReply {
-        let next = self.next(settlements, claim);
-        match self.queue.next(&next).await.unwrap() {
-            Taken::Ran(reply) => reply,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn claim(&mut self) -> Vec<Handle> {
-        let reply = self.run(vec![], true).await;
-        reply
-            .grants
-            .into_iter()
-            .flat_map(|grant| grant.tasks)
-            .map(|task| task.handle)
-            .collect()
-    }
-}
-
-fn settlement(handle: &Handle, delivered: &[u16], rest: Rest) -> Settlement {
-    Settlement {
-        handle: handle.clone(),
-        delivered: delivered.to_vec(),
-        failed: vec![],
-        recipients: 2,
-        rest,
-        notification: None,
-    }
-}
-
-fn deferred(seconds: u64) -> Rest {
-    Rest::Deferred {
-        due_in: Duration::from_secs(seconds),
-        notes: Bytes::from_static(b"notes"),
-    }
-}
 
 #[tokio::test]
 async fn what_was_confirmed_survives_a_crash() {
@@ -364,10 +129,9 @@ async fn a_closed_queue_has_written_everything() {
     assert_eq!(open(&disk.after_crash()).counts().await.unwrap().ready, 0);
 }
 
-#[tokio::test]
-async fn a_notification_takes_the_place_of_its_cause() {
-    let disk = Arc::new(Disk::default());
-    let mut caller = Caller::register(open(&disk)).await;
+/// Holds the only task, whose failure is settled with a notification.
+async fn about_to_fail(disk: &Arc<Disk>) -> (Caller, Vec<Handle>, Settlement) {
+    let mut caller = Caller::register(open(disk)).await;
     caller.enqueue(&[message(1, &["a.example"])]).await.unwrap();
     let handles = caller.claim().await;
     let failed = Settlement {
@@ -375,6 +139,13 @@ async fn a_notification_takes_the_place_of_its_cause() {
         notification: Some(message(2, &["sender.example"])),
         ..settlement(&handles[0], &[], Rest::None)
     };
+    (caller, handles, failed)
+}
+
+#[tokio::test]
+async fn a_notification_takes_the_place_of_its_cause() {
+    let disk = Arc::new(Disk::default());
+    let (mut caller, handles, failed) = about_to_fail(&disk).await;
 
     // Neither is to be seen before the sync, and a crash finds the cause.
     let held = disk.hold();
@@ -414,14 +185,7 @@ async fn a_notification_takes_the_place_of_its_cause() {
 #[tokio::test]
 async fn no_sync_parts_a_notification_from_its_cause() {
     let disk = Arc::new(Disk::default());
-    let mut caller = Caller::register(open(&disk)).await;
-    caller.enqueue(&[message(1, &["a.example"])]).await.unwrap();
-    let handles = caller.claim().await;
-    let failed = Settlement {
-        failed: vec![0, 1],
-        notification: Some(message(2, &["sender.example"])),
-        ..settlement(&handles[0], &[], Rest::None)
-    };
+    let (mut caller, _, failed) = about_to_fail(&disk).await;
 
     // An abort before and one behind it cut what waits into batches.
     let held = disk.hold();
@@ -748,14 +512,4 @@ fn a_newer_schema_is_refused() {
         matches!(error, OpenError::Schema { found: 2, .. }),
         "{error:?}"
     );
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    for _ in 0..20_000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_micros(500)).await;
-    }
-    panic!("it does not come to pass");
 }

@@ -117,17 +117,20 @@ async fn a_replica_may_be_promoted_and_lose() {
     ));
 }
 
+/// Of the user kurier.
+fn set_user(server: &RedisServer, rules: &[&str]) {
+    redis::cmd("ACL")
+        .arg("SETUSER")
+        .arg("kurier")
+        .arg(rules)
+        .exec(&mut server.client())
+        .unwrap();
+}
+
 #[tokio::test]
 async fn what_may_not_be_asked_is_not_verified() {
     let server = RedisServer::start();
-    let acl = |rules: &[&str]| {
-        redis::cmd("ACL")
-            .arg("SETUSER")
-            .arg("kurier")
-            .arg(rules)
-            .exec(&mut server.client())
-            .unwrap();
-    };
+    let acl = |rules: &[&str]| set_user(&server, rules);
     acl(&["on", ">pw", "~*", "+@all", "-config"]);
     let queue = open(format!("redis://kurier:pw@127.0.0.1:{}", server.port()));
     let mut worker = Caller::register(&queue).await;
@@ -142,14 +145,7 @@ async fn what_may_not_be_asked_is_not_verified() {
 #[tokio::test]
 async fn a_user_that_lacks_a_command_or_the_keys_runs_nothing() {
     let server = RedisServer::start();
-    let acl = |rules: &[&str]| {
-        redis::cmd("ACL")
-            .arg("SETUSER")
-            .arg("kurier")
-            .arg(rules)
-            .exec(&mut server.client())
-            .unwrap();
-    };
+    let acl = |rules: &[&str]| set_user(&server, rules);
     let cases: [(&[&str], &[&str]); 4] = [
         (&["~*", "-unlink", "-hincrby"], &["UNLINK", "HINCRBY"]),
         (&["~*", "-exec"], &["EXEC"]),
