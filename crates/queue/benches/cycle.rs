@@ -18,11 +18,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use queue::Queue;
 use queue::embedded::EmbeddedQueue;
-use queue::id::{Call, MessageId, QueueId, WorkerId};
+use queue::id::{Call, WorkerId};
 use queue::model::{ModelQueue, WallClock};
-use queue::operation::{Claim, Next, Rest, Settlement, Taken, Timing};
-use queue::record::{Body, Form, Header, NewMessage, Recipient, Task};
+use queue::operation::Taken;
+use queue::record::NewMessage;
 use tokio::sync::{Mutex, mpsc, oneshot};
+
+use load::{TIMING, Tally, dispatch, message};
+
+mod load;
 
 /// Durable cycles a second of the queue in a file.
 const BUDGET: f64 = 20_000.0;
@@ -30,6 +34,7 @@ const SESSIONS: usize = 200;
 const COMMITTERS: u16 = 4;
 const DISPATCHERS: u16 = 2;
 const BATCH: usize = 32;
+const QUEUES: usize = 20;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args()
@@ -84,13 +89,6 @@ fn report(name: &str, cycle: &Cycle) {
     );
 }
 
-#[derive(Default)]
-struct Tally {
-    batches: AtomicUsize,
-    grants: AtomicUsize,
-    settled: AtomicUsize,
-}
-
 type Submitted = (NewMessage, oneshot::Sender<()>);
 
 async fn run(queue: Arc<dyn Queue>, messages: usize, octets: usize) -> Cycle {
@@ -117,6 +115,7 @@ async fn run(queue: Arc<dyn Queue>, messages: usize, octets: usize) -> Cycle {
             call,
             messages,
             tally.clone(),
+            |_| {},
         )));
     }
     let body = Bytes::from(vec![b'x'; octets]);
@@ -134,7 +133,7 @@ async fn run(queue: Arc<dyn Queue>, messages: usize, octets: usize) -> Cycle {
                 let (confirm, confirmed) = oneshot::channel();
                 let since = Instant::now();
                 submit
-                    .send((message(index, &body), confirm))
+                    .send((message(index, QUEUES, &body), confirm))
                     .await
                     .expect("committers");
                 confirmed.await.expect("a confirmation");
@@ -155,7 +154,7 @@ async fn run(queue: Arc<dyn Queue>, messages: usize, octets: usize) -> Cycle {
     Cycle {
         rate: count / started.elapsed().as_secs_f64(),
         cpu_us: (cpu_time() - cpu).as_secs_f64() * 1e6 / count,
-        batch: count / tally.batches.load(Ordering::Relaxed) as f64,
+        batch: count / tally.commits.load(Ordering::Relaxed) as f64,
         grant: count / tally.grants.load(Ordering::Relaxed) as f64,
         confirmed: [waits[waits.len() / 2], waits[waits.len() * 99 / 100]],
     }
@@ -176,100 +175,12 @@ async fn commit(
         call.n += 1;
         let taken = queue.enqueue(call, &messages).await.expect("a commit");
         assert_eq!(taken, Taken::Ran(()));
-        tally.batches.fetch_add(1, Ordering::Relaxed);
+        tally.commits.fetch_add(1, Ordering::Relaxed);
         for confirm in confirms {
             confirm.send(()).expect("a session that waits");
         }
     }
 }
-
-async fn dispatch(queue: Arc<dyn Queue>, call: Call, messages: usize, tally: Arc<Tally>) {
-    let claim = Claim {
-        grants: 20,
-        tasks_per_grant: 8,
-        withheld: vec![],
-        by_name: vec![],
-    };
-    let mut next = Next {
-        call,
-        settlements: vec![],
-        releases: vec![],
-        claim: Some(claim),
-    };
-    while tally.settled.load(Ordering::Relaxed) < messages {
-        next.call.n += 1;
-        let Taken::Ran(reply) = queue.next(&next).await.expect("a reply") else {
-            panic!("a lane of its own is never refused")
-        };
-        assert!(reply.stale.is_empty());
-        tally
-            .settled
-            .fetch_add(next.settlements.len(), Ordering::Relaxed);
-        tally
-            .grants
-            .fetch_add(reply.grants.len(), Ordering::Relaxed);
-        next.releases = reply.grants.iter().map(|grant| grant.slot).collect();
-        let tasks = reply.grants.into_iter().flat_map(|grant| grant.tasks);
-        let handles: Vec<_> = tasks.map(|task| task.handle).collect();
-        if handles.is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        } else {
-            queue.begin(call.worker, &handles).await.expect("begun");
-        }
-        let delivered = handles.into_iter().map(|handle| Settlement {
-            handle,
-            delivered: vec![0],
-            failed: vec![],
-            recipients: 1,
-            rest: Rest::None,
-            notification: None,
-        });
-        next.settlements = delivered.collect();
-    }
-}
-
-fn message(index: usize, body: &Bytes) -> NewMessage {
-    let mut random = [0; 10];
-    random[2..].copy_from_slice(&(index as u64).to_be_bytes());
-    let domain = format!("d{}.example", index % 20);
-    let queue = QueueId {
-        tenant: "default".into(),
-        class: String::new(),
-        egress: String::new(),
-        route: format!("mx:{domain}"),
-    };
-    let recipients = vec![Recipient {
-        address: format!("user@{domain}"),
-    }];
-    NewMessage {
-        id: MessageId::new(1_700_000_000_000, random),
-        header: Header {
-            reverse_path: "sender@example.org".into(),
-            tenant: "default".into(),
-            received_unix_ms: 1_700_000_000_000,
-            lifetime_ms: 432_000_000,
-            trace: None,
-            accepted_by: "relay-0".into(),
-            tasks: vec![Task { queue, recipients }],
-            body: Body {
-                form: Form::DotStuffed,
-                stored: body.len() as u64,
-                size: body.len() as u64,
-                sha256: "0".repeat(64),
-                eight_bit: false,
-            },
-        },
-        content: vec![body.clone()],
-    }
-}
-
-const TIMING: Timing = Timing {
-    lease: Duration::from_secs(300),
-    beat: Duration::from_secs(50),
-    claim: Duration::from_secs(120),
-    begun: Duration::from_secs(1800),
-    safety_wake: Duration::from_secs(30),
-};
 
 /// User and system time of this process.
 fn cpu_time() -> Duration {

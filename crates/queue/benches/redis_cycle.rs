@@ -11,18 +11,21 @@
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use queue::Queue;
-use queue::id::{Call, MessageId, QueueId, WorkerId};
-use queue::operation::{Claim, Next, Rest, Settlement, Taken, Timing};
-use queue::record::{Body, Form, Header, NewMessage, Recipient, Task};
+use queue::id::{Call, WorkerId};
+use queue::operation::Taken;
+use queue::record::NewMessage;
 use queue::redis::{Redis, Settings};
 use tokio::sync::{Semaphore, mpsc};
 
+use load::{TIMING, Tally, dispatch, message};
 use redis_server::RedisServer;
+
+mod load;
 
 #[path = "../tests/conformance/redis_server.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -68,27 +71,13 @@ struct Cycle {
     tasks_per_grant: f64,
 }
 
-#[derive(Default)]
-struct Tally {
-    round_trips: AtomicU64,
-    grants: AtomicU64,
-    settled: AtomicU64,
-}
-
 async fn cycle(server: &RedisServer, messages: usize, queues: usize) -> Cycle {
     redis::cmd("FLUSHALL")
         .exec(&mut server.client())
         .expect("an empty server");
-    let seconds = Duration::from_secs;
-    let timing = Timing {
-        lease: seconds(300),
-        beat: seconds(50),
-        claim: seconds(120),
-        begun: seconds(1800),
-        safety_wake: seconds(30),
-    };
-    let settings = Settings::new(server.url(), "bench".into(), "local".into(), timing);
-    let queue = Arc::new(Redis::open(&settings).expect("settings that can be used"));
+    let settings = Settings::new(server.url(), "bench".into(), "local".into(), TIMING);
+    let queue: Arc<dyn Queue> =
+        Arc::new(Redis::open(&settings).expect("settings that can be used"));
     let worker = WorkerId::random();
     queue.register(worker).await.expect("a new worker");
     let tally = Arc::new(Tally::default());
@@ -111,11 +100,13 @@ async fn cycle(server: &RedisServer, messages: usize, queues: usize) -> Cycle {
     for lane in 11..=12 {
         tasks.push(tokio::spawn(dispatch(
             Arc::clone(&queue),
-            worker,
-            lane,
-            messages as u64,
+            Call { worker, lane, n: 0 },
+            messages,
             Arc::clone(&tally),
-            Arc::clone(&open),
+            {
+                let open = Arc::clone(&open);
+                move |settled| open.add_permits(settled)
+            },
         )));
     }
     let body = Bytes::from(vec![b'x'; 10_240]);
@@ -133,18 +124,19 @@ async fn cycle(server: &RedisServer, messages: usize, queues: usize) -> Cycle {
     for task in tasks {
         task.await.expect("no panic");
     }
-    let settled = tally.settled.load(Ordering::Relaxed) as f64;
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) as f64;
+    let settled = count(&tally.settled);
     Cycle {
         rate: settled / started.elapsed().as_secs_f64(),
         cpu_us: (cpu_time(server) - cpu).as_secs_f64() * 1e6 / settled,
         own_cpu_us: (cpu_time_of("self") - own_cpu).as_secs_f64() * 1e6 / settled,
-        round_trips: tally.round_trips.load(Ordering::Relaxed) as f64 / settled,
-        tasks_per_grant: settled / tally.grants.load(Ordering::Relaxed) as f64,
+        round_trips: (count(&tally.commits) + count(&tally.dispatches)) / settled,
+        tasks_per_grant: settled / count(&tally.grants),
     }
 }
 
 async fn commit(
-    queue: Arc<Redis>,
+    queue: Arc<dyn Queue>,
     worker: WorkerId,
     lane: u16,
     batches: Arc<tokio::sync::Mutex<mpsc::Receiver<Vec<NewMessage>>>>,
@@ -161,106 +153,7 @@ async fn commit(
             .await
             .expect("a commit");
         assert_eq!(taken, Taken::Ran(()));
-        tally.round_trips.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-async fn dispatch(
-    queue: Arc<Redis>,
-    worker: WorkerId,
-    lane: u16,
-    messages: u64,
-    tally: Arc<Tally>,
-    open: Arc<Semaphore>,
-) {
-    let claim = Claim {
-        grants: 20,
-        tasks_per_grant: 8,
-        withheld: vec![],
-        by_name: vec![],
-    };
-    let call = Call { worker, lane, n: 0 };
-    let mut next = Next {
-        call,
-        settlements: vec![],
-        releases: vec![],
-        claim: Some(claim),
-    };
-    while tally.settled.load(Ordering::Relaxed) < messages {
-        next.call.n += 1;
-        let Taken::Ran(reply) = queue.next(&next).await.expect("a reply") else {
-            panic!("a lane of its own is never refused")
-        };
-        assert!(reply.stale.is_empty());
-        let settled = next.settlements.len();
-        tally.settled.fetch_add(settled as u64, Ordering::Relaxed);
-        open.add_permits(settled);
-        tally.round_trips.fetch_add(1, Ordering::Relaxed);
-        tally
-            .grants
-            .fetch_add(reply.grants.len() as u64, Ordering::Relaxed);
-        next.releases = reply.grants.iter().map(|grant| grant.slot).collect();
-        let handles: Vec<_> = reply
-            .grants
-            .into_iter()
-            .flat_map(|grant| grant.tasks)
-            .map(|task| task.handle)
-            .collect();
-        if handles.is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        } else {
-            queue.begin(worker, &handles).await.expect("begun");
-            tally.round_trips.fetch_add(1, Ordering::Relaxed);
-        }
-        next.settlements = handles
-            .into_iter()
-            .map(|handle| Settlement {
-                handle,
-                delivered: vec![0],
-                failed: vec![],
-                recipients: 1,
-                rest: Rest::None,
-                notification: None,
-            })
-            .collect();
-    }
-}
-
-fn message(index: usize, queues: usize, body: &Bytes) -> NewMessage {
-    let mut random = [0; 10];
-    random[2..].copy_from_slice(&(index as u64).to_be_bytes());
-    let domain = format!("d{}.example", index % queues);
-    let queue = QueueId {
-        tenant: "default".into(),
-        class: String::new(),
-        egress: String::new(),
-        route: format!("mx:{domain}"),
-    };
-    let task = Task {
-        queue,
-        recipients: vec![Recipient {
-            address: format!("user@{domain}"),
-        }],
-    };
-    NewMessage {
-        id: MessageId::new(1_700_000_000_000, random),
-        header: Header {
-            reverse_path: "sender@example.org".into(),
-            tenant: "default".into(),
-            received_unix_ms: 1_700_000_000_000,
-            lifetime_ms: 432_000_000,
-            trace: None,
-            accepted_by: "relay-0".into(),
-            tasks: vec![task],
-            body: Body {
-                form: Form::DotStuffed,
-                stored: body.len() as u64,
-                size: body.len() as u64,
-                sha256: "0".repeat(64),
-                eight_bit: false,
-            },
-        },
-        content: vec![body.clone()],
+        tally.commits.fetch_add(1, Ordering::Relaxed);
     }
 }
 
