@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use config::delivery::NextHopTls;
 use nexthop::{LocalHost, Resolver};
+use queue::QueueError;
 use queue::operation::Limits;
 use queue::worker::{Work, Worker};
 use rustls::RootCertStore;
@@ -269,10 +270,7 @@ async fn keep_limits(inner: Arc<Inner>) {
     loop {
         let limits = settings.borrow_and_update().limits.clone();
         let write = async {
-            while let Err(error) = inner.worker.set_limits(&limits).await {
-                tracing::debug!(%error, "limits could not be written");
-                tokio::time::sleep(LIMITS_AGAIN).await;
-            }
+            until_taken(|| inner.worker.set_limits(&limits)).await;
             settings.changed().await
         };
         tokio::select! {
@@ -294,7 +292,10 @@ async fn hasten_changed_routes(inner: Arc<Inner>) {
         while settings.changed().await.is_ok() {
             let routes = Arc::clone(&settings.borrow_and_update().routes);
             for route in routes.changed_from(&known) {
-                hasten(&inner.worker, &route).await;
+                let tasks = until_taken(|| inner.worker.hasten(&route)).await;
+                if tasks > 0 {
+                    tracing::info!(route, tasks, "due at once, as the route has changed");
+                }
             }
             known = routes;
         }
@@ -305,16 +306,17 @@ async fn hasten_changed_routes(inner: Arc<Inner>) {
     }
 }
 
-async fn hasten(worker: &Worker, route: &str) {
+/// Asks the queue again and again, until it has done what the configuration wants.
+async fn until_taken<T, F>(ask: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, QueueError>>,
+{
     loop {
-        match worker.hasten(route).await {
-            Ok(0) => return,
-            Ok(tasks) => {
-                return tracing::info!(route, tasks, "due at once, as the route has changed");
-            }
+        match ask().await {
+            Ok(done) => return done,
             Err(error) => {
-                tracing::debug!(%error, route, "tasks could not be made due");
-                tokio::time::sleep(LIMITS_AGAIN).await;
+                tracing::debug!(%error, "the configuration could not be put into the queue");
+                tokio::time::sleep(ASK_AGAIN).await;
             }
         }
     }
@@ -335,5 +337,5 @@ async fn sweep(inner: Arc<Inner>) {
 }
 
 const GOODBYE: Duration = Duration::from_secs(1);
-const LIMITS_AGAIN: Duration = Duration::from_secs(1);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(1);
