@@ -35,6 +35,7 @@ pub mod model;
 pub mod operation;
 pub mod record;
 pub mod redis;
+pub mod schema;
 pub mod worker;
 
 mod queue;

@@ -52,6 +52,7 @@ use crate::operation::{
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
+use crate::schema::{Schema, refusal};
 
 mod connection;
 mod durability;
@@ -115,9 +116,17 @@ impl Queue for Redis {
         call.write_arg_fmt(worker);
         call.write_arg_fmt(self.timing.lease.as_millis());
         call.write_arg_fmt(self.timing.beat.as_millis());
+        let reads = self.connector.target.reads;
+        call.write_arg_fmt(reads.newest);
         let mut fields = Fields::of(self.heartbeat.run(call).await?, "beat")?;
-        if fields.integer()? == 0 {
-            return Ok(Beat::Reaped);
+        match fields.integer()? {
+            0 => return Ok(Beat::Reaped),
+            2 => {
+                let schema = fields.count()? as Schema;
+                let queue = &self.connector.target.prefix;
+                return Err(QueueError::Conflict(refusal(queue, schema, reads)));
+            }
+            _ => {}
         }
         Ok(Beat::Renewed {
             late: fields.integer()? == 1,

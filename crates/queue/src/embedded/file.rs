@@ -14,12 +14,12 @@ use crate::id::MessageId;
 use crate::model::{Change, Restored, Scheduler};
 use crate::queue::RecordError;
 use crate::record::{Header, Prefix, Record};
+use crate::schema::{READS, Schema};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const MESSAGES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("messages");
 const TASKS: TableDefinition<'_, (u128, u16), &[u8]> = TableDefinition::new("tasks");
 
-const SCHEMA: u64 = 1;
 /// Pages kept in memory. What is enqueued is mostly delivered from the worker's own cache.
 const CACHE: usize = 16 * 1024 * 1024;
 
@@ -180,8 +180,8 @@ fn prepare(database: &Database) -> Result<(), Prepare> {
         let mut meta = transaction.open_table(META)?;
         let found = meta.get("schema")?.map(|schema| schema.value());
         match found {
-            None => _ = meta.insert("schema", SCHEMA)?,
-            Some(SCHEMA) => {}
+            None => _ = meta.insert("schema", u64::from(READS.newest))?,
+            Some(found) if Schema::try_from(found).is_ok_and(|schema| READS.contains(schema)) => {}
             Some(found) => return Err(Prepare::Schema(found)),
         }
         transaction.open_table(MESSAGES)?;

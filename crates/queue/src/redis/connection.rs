@@ -23,6 +23,7 @@ use super::script::{ATTACH, COMMANDS, LACKING, Script};
 use super::settings::OpenError;
 use super::wire::{Stream, Wire, Written};
 use crate::queue::QueueError;
+use crate::schema::{Reads, Schema, refusal};
 
 /// What a connection needs to come about.
 pub(super) struct Target {
@@ -32,6 +33,9 @@ pub(super) struct Target {
     /// Prefix of every key, with the hash tag.
     pub(super) prefix: String,
     pub(super) owner: String,
+    pub(super) reads: Reads,
+    /// The schema that shall be in force.
+    pub(super) schema: Option<Schema>,
     pub(super) connect_timeout: Duration,
 }
 
@@ -242,8 +246,10 @@ impl Connection {
             .arg(ATTACH.as_str())
             .arg(1)
             .arg(&target.prefix)
-            .arg(SCHEMA)
-            .arg(&target.owner);
+            .arg(&target.owner)
+            .arg(target.reads.oldest)
+            .arg(target.reads.newest)
+            .arg(target.schema.unwrap_or(0));
         let fields = match self.exchange(&request, deadline).await?.pop() {
             Some(Value::Array(fields)) => fields,
             Some(Value::ServerError(error)) => {
@@ -251,10 +257,10 @@ impl Connection {
             }
             other => return Err(ConnectError::Unreachable(format!("EVAL: {other:?}"))),
         };
-        let [Some(schema), Some(owner)] = [0, 1].map(|index| fields.get(index).and_then(text_of))
-        else {
+        let field = |index: usize| fields.get(index).and_then(text_of);
+        let Some(owner) = field(0) else {
             return Err(ConnectError::Conflict(
-                "the queue's schema and owner are unreadable".into(),
+                "the queue's owner is unreadable".into(),
             ));
         };
         if owner != target.owner {
@@ -263,13 +269,17 @@ impl Connection {
                 target.prefix, target.owner
             )));
         }
-        if schema != SCHEMA.to_string() {
-            return Err(ConnectError::Conflict(format!(
-                "the queue {} has schema {schema}, this program reads schema {SCHEMA}",
-                target.prefix
-            )));
+        match field(1).and_then(|schema| schema.parse().ok()) {
+            Some(schema) if target.reads.contains(schema) => Ok(()),
+            Some(schema) => Err(ConnectError::Conflict(refusal(
+                &target.prefix,
+                schema,
+                target.reads,
+            ))),
+            None => Err(ConnectError::Conflict(
+                "the queue's schema is unreadable".into(),
+            )),
         }
-        Ok(())
     }
 }
 
@@ -350,9 +360,6 @@ fn octets_at_least(request: &Pipeline) -> u64 {
         })
         .sum()
 }
-
-/// Of the keys and values this program writes.
-const SCHEMA: u32 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use crate::queue::QueueError;
 /// Opens connections, for all pools of one back end: who fails holds the others back for a moment,
 /// so an absent server costs each call nothing but its refusal.
 pub(super) struct Connector {
-    target: Target,
+    pub(super) target: Target,
     pub(super) verified: Verified,
     trouble: Mutex<Option<Trouble>>,
 }

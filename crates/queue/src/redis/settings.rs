@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::connection::{Address, Target};
 use crate::operation::Timing;
+use crate::schema::{self, Reads, Schema};
 
 /// How to reach a Redis and which queue in it is meant.
 #[derive(Clone)]
@@ -24,6 +25,10 @@ pub struct Settings {
     /// Who may use it: another owner's queue is refused.
     pub owner: String,
     pub timing: Timing,
+    /// What this program reads; [`schema::READS`](crate::schema::READS) unless it acts as another release.
+    pub reads: Reads,
+    /// The schema to put in force, when no pod is left that does not read it; `None` leaves it.
+    pub schema: Option<Schema>,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
 }
@@ -36,6 +41,8 @@ impl Settings {
             queue,
             owner,
             timing,
+            reads: schema::READS,
+            schema: None,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(10),
         }
@@ -46,6 +53,12 @@ impl Settings {
         let forbidden = |c: char| matches!(c, '{' | '}' | ' ') || c.is_control();
         if queue.is_empty() || queue.len() > 200 || queue.contains(forbidden) {
             return Err(OpenError::QueueId);
+        }
+        if let Some(asked) = self.schema.filter(|schema| !self.reads.contains(*schema)) {
+            return Err(OpenError::Schema {
+                asked,
+                reads: self.reads,
+            });
         }
         let address = Address::parse(&self.url)?;
         let tls = match address.tls {
@@ -58,6 +71,8 @@ impl Settings {
             // One hash tag, so one slot of a cluster.
             prefix: format!("mr:{{{queue}:0}}:"),
             owner: self.owner.clone(),
+            reads: self.reads,
+            schema: self.schema,
             connect_timeout: self.connect_timeout,
         })
     }
@@ -86,6 +101,8 @@ pub enum OpenError {
         "the queue's id is empty, over 200 octets, or holds braces, spaces or control characters"
     )]
     QueueId,
+    #[error("schema {asked} is not one that this program writes: it knows {reads}")]
+    Schema { asked: Schema, reads: Reads },
     #[error("cannot read root certificates from {path}: {reason}")]
     Roots { path: PathBuf, reason: String },
     #[error("TLS cannot be set up: {0}")]

@@ -20,6 +20,7 @@ mod redis_fixture;
 mod redis_full;
 mod redis_outage;
 mod redis_proxy;
+mod redis_schema;
 mod redis_server;
 mod redis_tls;
 mod schedules;

@@ -1,7 +1,10 @@
 -- Renews a lease and takes back what reaped workers and overdue claims held.
--- ARGV: wid lease_ms beat_ms. Reply: 0 reaped; or 1, late, claims taken back, more,
--- ms to the earliest foreign expiry or -1.
+-- ARGV: wid lease_ms beat_ms, newest schema the program reads. Reply: 0 reaped; 2, schema in force,
+-- when that is newer; or 1, late, claims taken back, more, ms to the earliest foreign expiry or -1.
 local wid, lease, beat = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- Whoever was connected before the flip and does not read what is written now loses its lease.
+local schema = tonumber(call('HGET', P .. 'meta', 'schema') or 0)
+if schema > tonumber(ARGV[4]) then return { 2, schema } end
 local expiry = tonumber(call('ZSCORE', P .. 'wk', wid) or 0)
 if expiry == 0 then return { 0 } end
 local since = tonumber(call('HGET', P .. 'wks', wid) or now)
