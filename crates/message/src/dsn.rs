@@ -1,4 +1,4 @@
-//! Non-delivery notifications (RFC 3464), what people call bounces.
+//! Delivery status notifications (RFC 3464): of failure, what people call bounces, and of delay.
 
 mod advice;
 mod report;
@@ -13,12 +13,15 @@ use crate::header::HeaderSection;
 use crate::text::{content, date, token};
 use returned::Returned;
 
-/// A notification to whoever sent a message, about recipients that were given up.
+/// A notification to whoever sent a message, about recipients that were given up, or that have been
+/// waited for for long.
 ///
 /// To a [`Mailbox`]: a message from the null reverse-path has nobody to be told
 /// (RFC 5321 §6.1).
 #[derive(Clone, Debug)]
 pub struct Notification<'a> {
+    /// What became of the recipients.
+    pub action: Action,
     /// The reverse-path of the original.
     pub to: &'a Mailbox,
     /// The host that tells.
@@ -32,13 +35,25 @@ pub struct Notification<'a> {
     pub arrival: Timestamp,
     /// When this is written.
     pub now: Timestamp,
-    /// Who was given up, at least one.
+    /// Whom it is about, at least one.
     pub recipients: &'a [RecipientReport<'a>],
-    /// The original, as it is in the queue.
+    /// The original, as it is in the queue. Of a delayed one the header section is enough.
     pub original: &'a Content,
 }
 
-/// Why one recipient was given up.
+/// What became of the recipients (RFC 3464 §2.3.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// They were given up.
+    Failed,
+    /// They will be tried on.
+    Delayed {
+        /// When they will be given up (RFC 3464 §2.3.9).
+        until: Timestamp,
+    },
+}
+
+/// Why one recipient has not got the message.
 #[derive(Clone, Debug)]
 pub struct RecipientReport<'a> {
     /// Whom the message was for.
@@ -70,8 +85,8 @@ pub enum Reason<'a> {
 impl Notification<'_> {
     /// Makes the message, from `MAILER-DAEMON` at the reporting host, dot-stuffed.
     ///
-    /// The original is returned whole if it has at most 50 kB and everything together stays below
-    /// 60 KiB; otherwise its header section is returned, as far as it fits.
+    /// An original that failed is returned whole if it has at most 50 kB and everything together stays
+    /// below 60 KiB; otherwise its header section is returned, as far as it fits.
     /// Beyond that bound a notification grows only by its recipients, by some 2 KiB for each at most.
     pub fn to_content(&self) -> Content {
         let boundary = returned::boundary(self.original, &token(self.id, MAX_ID));
@@ -92,7 +107,11 @@ impl Notification<'_> {
         report::write(self, &mut head);
         head.push_str(&format!("\r\n--{boundary}\r\n"));
         let room = MAX_LENGTH.saturating_sub(head.len());
-        let returned = Returned::new(self.original, room);
+        let returned = match self.action {
+            Action::Failed => Returned::new(self.original, room),
+            // Its sender need not send it again.
+            Action::Delayed { .. } => Returned::headers(self.original, room),
+        };
         head.push_str(returned.part_header());
         // RFC 6152 §3, RFC 2045 §6.4: an 8-bit part makes the whole an 8-bit message.
         if returned.content().has_8bit() {
@@ -106,10 +125,14 @@ impl Notification<'_> {
 
     fn header_section(&self, boundary: &str) -> String {
         let host = self.reporting_mta;
+        let subject = match self.action {
+            Action::Failed => "Your message could not be delivered",
+            Action::Delayed { .. } => "Your message is delayed",
+        };
         let mut out = format!(
             "From: Mail Delivery System <MAILER-DAEMON@{host}>\r\n\
              To: <{}>\r\n\
-             Subject: Your message could not be delivered\r\n\
+             Subject: {subject}\r\n\
              Date: {}\r\n\
              Message-ID: <{}@{host}>\r\n",
             self.to,

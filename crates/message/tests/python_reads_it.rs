@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use message::dsn::{Notification, Reason, RecipientReport};
+use message::dsn::{Action, Notification, Reason, RecipientReport};
 use message::{HeaderSection, Received, Role, Tls, trace_fields};
 use smtp::server::Protocol;
 use smtp::{Content, Domain, EnhancedStatus, ForwardPath, HeloName, Mailbox, Reply};
@@ -84,6 +84,7 @@ fn notification() {
         },
     ];
     let notification = Notification {
+        action: Action::Failed,
         to: &to,
         reporting_mta: &Domain::parse("mail.example.com").unwrap(),
         id: "01aryz6s41tsv4rrffq69g5fav",

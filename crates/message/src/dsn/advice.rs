@@ -2,17 +2,21 @@
 
 use smtp::EnhancedStatus;
 
-use super::{Notification, Reason, RecipientReport};
+use super::{Action, Notification, Reason, RecipientReport};
 use crate::text::{date, printable, wrap};
 
 pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
     let host = notification.reporting_mta;
     let arrival = date(notification.arrival);
+    let what = match notification.action {
+        Action::Failed => "could not be delivered to:",
+        Action::Delayed { .. } => "could not be delivered yet to:",
+    };
     out.push_str(&format!(
         "This is the mail system at {host}.\r\n\
          \r\n\
          Your message of {arrival}\r\n\
-         could not be delivered to:\r\n"
+         {what}\r\n"
     ));
     let recipients = notification.recipients;
     for report in recipients.iter().take(MAX_LISTED) {
@@ -29,8 +33,23 @@ pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
         );
     }
     out.push_str("\r\n");
-    for line in what_to_do(recipients) {
-        wrap(out, "", line);
+    match notification.action {
+        Action::Failed => {
+            for line in what_to_do(recipients) {
+                wrap(out, "", line);
+            }
+        }
+        Action::Delayed { until } => {
+            let until = date(until);
+            wrap(
+                out,
+                "",
+                &format!(
+                    "You need not send it again: it will be tried until {until}. If it cannot be \
+                     delivered by then, you will be told."
+                ),
+            );
+        }
     }
     out.push_str("\r\n");
     let id = printable(notification.original_id, 64);

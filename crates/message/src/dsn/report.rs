@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use smtp::Reply;
 
-use super::{Notification, Reason, RecipientReport};
+use super::{Action, Notification, Reason, RecipientReport};
 use crate::text::{date, printable, token};
 
 pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
@@ -25,8 +25,12 @@ pub(super) fn write(notification: &Notification<'_>, out: &mut String) {
 
 /// RFC 3464 §2.3
 fn recipient(notification: &Notification<'_>, report: &RecipientReport<'_>, out: &mut String) {
+    let action = match notification.action {
+        Action::Failed => "failed",
+        Action::Delayed { .. } => "delayed",
+    };
     out.push_str(&format!(
-        "\r\nFinal-Recipient: rfc822; {}\r\nAction: failed\r\nStatus: {}\r\n",
+        "\r\nFinal-Recipient: rfc822; {}\r\nAction: {action}\r\nStatus: {}\r\n",
         report.recipient, report.status,
     ));
     match report.reason {
@@ -46,6 +50,9 @@ fn recipient(notification: &Notification<'_>, report: &RecipientReport<'_>, out:
     }
     if let Some(at) = report.last_attempt {
         out.push_str(&format!("Last-Attempt-Date: {}\r\n", date(at)));
+    }
+    if let Action::Delayed { until } = notification.action {
+        out.push_str(&format!("Will-Retry-Until: {}\r\n", date(until)));
     }
 }
 

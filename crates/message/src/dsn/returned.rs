@@ -17,8 +17,13 @@ impl Returned {
         if fits && lines_fit(original) {
             Self::Message(original.clone())
         } else {
-            Self::Headers(headers(original, room.clamp(MIN_HEADERS, MAX_WHOLE)))
+            Self::headers(original, room)
         }
+    }
+
+    /// The header section, as far as it fits into `room`.
+    pub(super) fn headers(original: &Content, room: usize) -> Self {
+        Self::Headers(headers(original, room.clamp(MIN_HEADERS, MAX_WHOLE)))
     }
 
     pub(super) fn content(&self) -> &Content {

@@ -6,6 +6,7 @@ use super::*;
 
 /// Owns what a [`Notification`] borrows.
 struct Case {
+    action: Action,
     to: Mailbox,
     reporting_mta: Domain,
     original: Content,
@@ -19,6 +20,7 @@ struct Case {
 impl Case {
     fn new(original: &[u8]) -> Self {
         Self {
+            action: Action::Failed,
             to: Mailbox::parse("alice@example.com").unwrap(),
             reporting_mta: Domain::parse("mail.example.com").unwrap(),
             original: Content::from_raw(original).unwrap(),
@@ -47,6 +49,7 @@ impl Case {
             last_attempt: Some("2026-11-24T09:00:00Z".parse().unwrap()),
         };
         Notification {
+            action: self.action,
             to: &self.to,
             reporting_mta: &self.reporting_mta,
             id: &self.id,
@@ -72,6 +75,19 @@ const ORIGINAL: &[u8] =
 fn failure_is_written_as_known() {
     let expected = include_str!("failed.txt").replace('\n', "\r\n");
     assert_eq!(Case::new(ORIGINAL).text(), expected);
+}
+
+#[test]
+fn delay_is_written_as_known() {
+    let mut case = Case::new(ORIGINAL);
+    case.action = Action::Delayed {
+        until: "2026-11-29T08:13:41Z".parse().unwrap(),
+    };
+    case.reply = "450 4.2.0 <bob@example.org>: greylisted, try again later"
+        .parse()
+        .unwrap();
+    let expected = include_str!("delayed.txt").replace('\n', "\r\n");
+    assert_eq!(case.text(), expected);
 }
 
 #[test]
@@ -162,6 +178,7 @@ fn local_reasons_are_told_without_a_remote_host() {
         last_attempt: None,
     };
     let notification = Notification {
+        action: Action::Failed,
         to: &case.to,
         reporting_mta: &case.reporting_mta,
         id: &case.id,

@@ -1,6 +1,6 @@
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use message::dsn::{Notification, Reason, RecipientReport};
+use message::dsn::{Action, Notification, Reason, RecipientReport};
 use queue::id::{MessageId, QueueId};
 use queue::record::{Form, Header, NewMessage, Recipient, Record, Task};
 use queue::worker::Claim;
@@ -58,6 +58,7 @@ pub(super) fn notification(
         Form::Raw => Content::from_raw(&record.content.concat()),
     };
     let content = Notification {
+        action: Action::Failed,
         to: &sender,
         reporting_mta: &settings.hostname,
         id: &id.to_string(),
