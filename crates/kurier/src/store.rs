@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use bytes::Bytes;
 use config::queue::{self as configured, Source};
 use config::{RedisUrl, RedisUrlError, RelayConfig, Violation};
 use queue::durability::Durability;
@@ -182,6 +183,14 @@ impl Queue for Waiting {
         self.queue()?.beat(worker).await
     }
 
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
+        self.queue()?.stage(message, number, chunk).await
+    }
+
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError> {
+        self.queue()?.unstage(message).await
+    }
+
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
         self.queue()?.enqueue(call, messages).await
     }
@@ -220,6 +229,14 @@ impl Queue for Waiting {
         messages: &[MessageId],
     ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
         self.queue()?.read(messages).await
+    }
+
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError> {
+        self.queue()?.read_chunk(message, number).await
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {

@@ -8,12 +8,15 @@
 //!    one sync: messages, which nobody can claim before, and settlements. A call that deferred a
 //!    task, marked some of its recipients or enqueued a notification is answered after that; ends of
 //!    tasks are written with the next batch, or some milliseconds later, without being waited for.
+//! 4. Chunks of a body are written beside that, without a sync: the one of the commit that enqueues
+//!    their message makes them last. What is there at the start without a message is dropped.
 //!
 //! Invariants:
 //! * `Ran` of an enqueue means synced. Nobody sees a message that is not.
 //! * The file and the scheduler hear of changes in the same order.
 //! * A failed write loses nothing: the file is opened again and everything not yet written is
-//!   written again; messages of that batch are answered with an error and taken out.
+//!   written again; messages of that batch are answered with an error and taken out. Chunks that no
+//!   sync has followed are lost with it, and so are messages that have some: they are refused.
 //!
 //! A crash gives all claims back, since this process was the only one that could hold them. That a
 //! task was begun is not kept, for two reasons: the mark makes later dot checks ask because an
@@ -26,6 +29,7 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::durability::Durability;
 use crate::id::{Call, Handle, MessageId, WorkerId};
@@ -103,9 +107,16 @@ impl EmbeddedQueue {
     pub async fn remains(&self) -> Result<Remains, QueueError> {
         self.committer.run(|reply| Job::Flush { reply }).await?;
         let unreachable = |error: Box<redb::Error>| QueueError::Unreachable(error.to_string());
-        let rows = self.committer.reader().rows().map_err(unreachable)?;
+        let reader = self.committer.reader();
+        let rows = reader.rows().map_err(unreachable)?;
+        let bodies = reader.bodies().map_err(unreachable)?;
+        let bodies = self.step(|scheduler, now| {
+            let kept = |message: &&MessageId| scheduler.keeps_body(now, **message);
+            bodies.iter().filter(kept).count()
+        });
         Ok(Remains {
             rows,
+            bodies,
             ..self.step(|scheduler, _| scheduler.remains())
         })
     }
@@ -131,22 +142,21 @@ impl Queue for EmbeddedQueue {
         Ok(self.step(|scheduler, now| scheduler.beat(now, worker)))
     }
 
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
+        self.committer.stage(message, number, chunk).await
+    }
+
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError> {
+        self.step(|scheduler, _| scheduler.unstage(message));
+        Ok(())
+    }
+
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
         let incoming = messages
             .iter()
             .map(Incoming::new)
             .collect::<Result<Vec<_>, _>>()?;
-        match self.step(|scheduler, now| scheduler.admit_enqueue(now, call)) {
-            Taken::Ran(()) => {}
-            other => return Ok(other),
-        }
-        self.committer
-            .run(|reply| Job::Enqueue {
-                messages: incoming,
-                reply,
-            })
-            .await?;
-        Ok(Taken::Ran(()))
+        self.committer.enqueue(call, incoming).await
     }
 
     async fn abort(
@@ -195,6 +205,18 @@ impl Queue for EmbeddedQueue {
         let reader = self.committer.reader();
         let messages = messages.to_vec();
         tokio::task::spawn_blocking(move || reader.read(&messages))
+            .await
+            .map_err(|error| QueueError::Unreachable(error.to_string()))?
+            .map_err(|error| QueueError::Unreachable(error.to_string()))
+    }
+
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError> {
+        let reader = self.committer.reader();
+        tokio::task::spawn_blocking(move || reader.read_chunk(message, number))
             .await
             .map_err(|error| QueueError::Unreachable(error.to_string()))?
             .map_err(|error| QueueError::Unreachable(error.to_string()))

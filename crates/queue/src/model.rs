@@ -8,7 +8,8 @@
 //!
 //! Read it in the order of a message's life:
 //! 1. `lease`: who takes part, and until when;
-//! 2. `enqueue`: a message becomes tasks that wait in queues (and `abort` takes it back);
+//! 2. `stage`, `enqueue`: a message, after its body if that is large, becomes tasks that wait in
+//!    queues (and `abort` takes it back);
 //! 3. `turn`: whose turn it is, and what wakes a queue that is not looked at;
 //! 4. `claim`: tasks go to a worker, within the slots of each site;
 //! 5. `settle`: outcomes per recipient; a task ends or goes back;
@@ -44,6 +45,7 @@ mod next;
 mod reap;
 mod remains;
 mod settle;
+mod stage;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -75,6 +77,8 @@ pub struct Scheduler {
     limits: limits::InForce,
     /// Everybody who may own anything, in the order of their ids.
     workers: BTreeMap<WorkerId, Worker>,
+    /// What has come of bodies whose messages are not enqueued yet.
+    staged: HashMap<MessageId, stage::Staged>,
     changes: Vec<Change>,
 }
 
@@ -94,6 +98,7 @@ impl Scheduler {
             turn: Turn::default(),
             limits: limits::InForce::default(),
             workers: BTreeMap::new(),
+            staged: HashMap::new(),
             changes: Vec::new(),
         }
     }

@@ -22,6 +22,10 @@ pub struct Timing {
     pub safety_wake: Duration,
 }
 
+/// How long chunks are kept whose message is not enqueued, counted from the last of them: twice the
+/// time a client has for its content.
+pub const STAGED_FOR: Duration = Duration::from_secs(20 * 60);
+
 /// How a lane call was taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken<T> {

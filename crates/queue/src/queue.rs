@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::durability::Durability;
 use crate::id::{Call, Handle, MessageId, WorkerId};
@@ -19,8 +20,19 @@ pub trait Queue: Send + Sync + 'static {
     /// Renews the lease of `worker`, takes back what reaped workers and overdue claims held.
     async fn beat(&self, worker: WorkerId) -> Result<Beat, QueueError>;
 
+    /// Puts a chunk, from 0, of the content of `message` aside, which is enqueued once all of them
+    /// are there. Each is kept for [`STAGED_FOR`](crate::operation::STAGED_FOR) after the last one.
+    ///
+    /// Not to be repeated after an unknown outcome, and not for a message that has been enqueued: what
+    /// then ran late would limit the life of a body that is in use.
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError>;
+
+    /// Drops the chunks of a message that is not enqueued, and will not be. One that is keeps them.
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError>;
+
     /// Commits all messages or none. `Ran(())` only after the write is confirmed at the declared
     /// durability. Submitted at most once per message id, unless the reply says it did not run.
+    /// [`QueueError::Incomplete`] when a chunk of one is missing.
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError>;
 
     /// Takes an enqueued message back, and bars the enqueue `call` that may still be on its way.
@@ -51,6 +63,14 @@ pub trait Queue: Send + Sync + 'static {
         messages: &[MessageId],
     ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError>;
 
+    /// Reads one chunk of a message's content; `None` where there is none. To be asked by way of
+    /// [`Body::chunk`](crate::record::Body::chunk), which knows what it must be.
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError>;
+
     /// Writes limits unless a newer generation is there; wakes what a raised limit lets go.
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError>;
 
@@ -77,6 +97,9 @@ pub enum QueueError {
     /// Nothing was written: the declared durability is not met.
     #[error("the queue's store is not durable as declared: {0}")]
     NotDurable(String),
+    /// Nothing was written: chunks of this message are not there, or not all of them.
+    #[error("chunks of the body of {0} are missing")]
+    Incomplete(MessageId),
     /// Nothing was written: no connection could be had.
     #[error("the queue's store cannot be reached: {0}")]
     Unreachable(String),

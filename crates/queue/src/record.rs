@@ -1,13 +1,18 @@
 //! The stored message: `m:<mid>` = version octet, header length (u32 big-endian), header (JSON),
 //! content exactly as the descriptor says. Versioned and length-checked; never trusted.
+//!
+//! The content of a large message is not in its record: it is put aside in chunks while it arrives
+//! ([`Queue::stage`](crate::Queue::stage)), and the record says how many there are.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{MessageId, QueueId};
 
+mod body;
 mod codec;
 
+pub use body::{Body, CHUNK, ChunkError, Form, INLINE};
 pub use codec::{FIXED, MAX_HEADER, Prefix, VERSION};
 
 /// A message on its way into the queue.
@@ -15,7 +20,8 @@ pub use codec::{FIXED, MAX_HEADER, Prefix, VERSION};
 pub struct NewMessage {
     pub id: MessageId,
     pub header: Header,
-    /// The content in the form the header's body descriptor names, in slices as received.
+    /// The content in the form the header's body descriptor names, in slices as received; nothing
+    /// where that is in chunks.
     pub content: Vec<Bytes>,
 }
 
@@ -23,6 +29,7 @@ pub struct NewMessage {
 #[derive(Clone, Debug)]
 pub struct Record {
     pub header: Header,
+    /// Nothing where the content is in chunks.
     pub content: Vec<Bytes>,
 }
 
@@ -63,30 +70,6 @@ pub struct Task {
 pub struct Recipient {
     /// RFC 5321 forward-path mailbox, without angle brackets and source route.
     pub address: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Body {
-    pub form: Form,
-    /// Octets stored after the header.
-    pub stored: u64,
-    /// Octets of the raw (un-stuffed) form.
-    pub size: u64,
-    /// SHA-256 of the raw form, hex.
-    pub sha256: String,
-    /// Declared with BODY=8BITMIME, or found to hold octets above 127.
-    #[serde(default)]
-    pub eight_bit: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Form {
-    /// Came by DATA: dot-stuffed, without the terminating dot line.
-    DotStuffed,
-    /// Came by BDAT or HTTP.
-    Raw,
 }
 
 /// Mutable state of a task: absent until its first deferral or take-over.

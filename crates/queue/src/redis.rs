@@ -7,6 +7,7 @@
 //! | key | type | content |
 //! |---|---|---|
 //! | `m:<mid>` | string | the record: version, header, body |
+//! | `b:<mid>` | hash | chunk number -> chunk of a large body; expires until its message is enqueued |
 //! | `t:<tid>` | hash | `a` attempts, `rb` begun by an owner that did not settle it, `r<i>` `d`elivered or `f`ailed, `s` notes; from the first deferral or take-over on |
 //! | `q:<qid>` | sorted set | tid -> due |
 //! | `wake` | sorted set | qid -> when to look at it next |
@@ -37,6 +38,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use redis::{RedisWrite as _, Value};
 
 use self::connection::ConnectError;
@@ -54,6 +56,7 @@ use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
 use crate::schema::{Schema, refusal};
 
+mod body;
 mod connection;
 mod durability;
 mod fields;
@@ -76,6 +79,8 @@ pub struct Redis {
     dispatch: Pool,
     reads: Pool,
     heartbeat: Pool,
+    /// Chunks of bodies.
+    bulk: Pool,
     timing: Timing,
 }
 
@@ -92,6 +97,7 @@ impl Redis {
             dispatch: pool(4),
             reads: pool(2),
             heartbeat: pool(1),
+            bulk: pool(4),
             timing: settings.timing,
             connector: Arc::clone(&connector),
         })
@@ -134,6 +140,14 @@ impl Queue for Redis {
             more: fields.integer()? == 1,
             next_foreign_expiry: fields.milliseconds()?,
         })
+    }
+
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
+        self.write_chunk(message, number, &chunk).await
+    }
+
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError> {
+        self.drop_chunks(message).await
     }
 
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
@@ -219,6 +233,14 @@ impl Queue for Redis {
         messages: &[MessageId],
     ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
         self.read_records(messages).await
+    }
+
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError> {
+        self.get_chunk(message, number).await
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {

@@ -42,12 +42,13 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Queue;
-use crate::id::WorkerId;
+use crate::id::{MessageId, WorkerId};
 use crate::operation::Timing;
 use crate::record::NewMessage;
 
@@ -120,6 +121,7 @@ impl Worker {
         let (pending, committing) = mpsc::unbounded_channel();
         let (begins, beginning) = mpsc::unbounded_channel();
         let (reads, reading) = mpsc::unbounded_channel();
+        let (unstages, unstaging) = mpsc::channel(UNSTAGES);
         let (work_out, work) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             lease: lease::Lease::new(settings.clock.clone(), settings.timing),
@@ -130,6 +132,7 @@ impl Worker {
             pending,
             begins,
             reads,
+            unstages,
             work: work_out,
             stop,
             tasks: TaskTracker::new(),
@@ -140,6 +143,7 @@ impl Worker {
         shared.spawn(expiry::run(Arc::clone(&shared)));
         shared.spawn(gather::run_begins(Arc::clone(&shared), beginning));
         shared.spawn(gather::run_reads(Arc::clone(&shared), reading));
+        shared.spawn(gather::run_unstages(Arc::clone(&shared), unstaging));
         let committing = Arc::new(Mutex::new(committing));
         let lanes = shared.settings.lanes;
         for lane in 0..lanes {
@@ -175,6 +179,27 @@ impl Worker {
     /// Nothing is kept, or (an unknown outcome whose taking back fails) a duplicate is possible.
     pub async fn enqueue(&self, message: NewMessage) -> Result<(), EnqueueError> {
         commit::enqueue(&self.shared, message).await
+    }
+
+    /// Puts a chunk, from 0, of the content of `message` aside, before the message is enqueued.
+    ///
+    /// # Errors
+    /// The message cannot be enqueued then: it is to be given up, see [`Worker::unstage`].
+    pub async fn stage(
+        &self,
+        message: MessageId,
+        number: u32,
+        chunk: Bytes,
+    ) -> Result<(), EnqueueError> {
+        let staged = self.shared.queue.stage(message, number, chunk).await;
+        staged.map_err(EnqueueError::of)
+    }
+
+    /// Has the chunks of a message dropped that is given up, soon. If it has been enqueued for all its
+    /// caller knows, nothing happens.
+    pub fn unstage(&self, message: MessageId) {
+        // Where too much waits, they expire.
+        let _ = self.shared.unstages.try_send(message);
     }
 
     /// Asks for `grants` more grants. Each piece of [`Work::Deliver`] uses up one.
@@ -289,6 +314,7 @@ struct Shared {
     pending: mpsc::UnboundedSender<commit::Pending>,
     begins: mpsc::UnboundedSender<gather::Begin>,
     reads: mpsc::UnboundedSender<gather::Read>,
+    unstages: mpsc::Sender<MessageId>,
     work: mpsc::UnboundedSender<Work>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -312,5 +338,7 @@ impl Shared {
     }
 }
 
+/// Messages given up whose chunks are still to be dropped, at most.
+const UNSTAGES: usize = 1024;
 /// Tasks of one step, so that no step holds the others up.
 const HASTENED_AT_ONCE: u16 = 500;

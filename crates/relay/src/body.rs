@@ -12,6 +12,7 @@ pub(crate) fn describe(content: &Content) -> Body {
         size: content.raw_len(),
         sha256: sha256(content),
         eight_bit: content.has_8bit(),
+        chunks: 0,
     }
 }
 

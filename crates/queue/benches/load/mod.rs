@@ -114,6 +114,7 @@ pub(crate) fn message(index: usize, queues: usize, body: &Bytes) -> NewMessage {
                 size: body.len() as u64,
                 sha256: "0".repeat(64),
                 eight_bit: false,
+                chunks: 0,
             },
         },
         content: vec![body.clone()],

@@ -4,11 +4,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::file::File;
 use super::job::{Incoming, Job, Reply};
-use super::state::{Batch, Half, State};
+use super::state::{Batch, Failure, Half, State};
+use crate::id::{Call, MessageId};
 use crate::model::{Scheduler, WallClock};
 use crate::operation::{Next, NextReply, Taken};
 use crate::queue::QueueError;
@@ -90,6 +92,44 @@ impl Committer {
         }
     }
 
+    /// Writes a chunk here and now, without a sync.
+    pub(super) async fn stage(
+        &self,
+        message: MessageId,
+        number: u32,
+        chunk: Bytes,
+    ) -> Result<(), QueueError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.stage(message, number, &chunk))
+            .await
+            .map_err(|error| QueueError::Unreachable(error.to_string()))?
+    }
+
+    /// Admits and hands the thread the messages in one step: a file that fails after that takes those
+    /// with chunks out.
+    pub(super) async fn enqueue(
+        &self,
+        call: Call,
+        messages: Vec<Incoming>,
+    ) -> Result<Taken<()>, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            if let Some(closed) = state.closed() {
+                return Err(closed);
+            }
+            let now = self.shared.clock.now();
+            let chunks = messages.iter().map(|message| (message.id, message.chunks));
+            let taken = state.step(|scheduler| scheduler.admit_enqueue(now, call, chunks))?;
+            if taken != Taken::Ran(()) {
+                return Ok(taken);
+            }
+            state.jobs.push_back(Job::Enqueue { messages, reply });
+            self.shared.work.notify_one();
+        }
+        wait(answer).await.map(Taken::Ran)
+    }
+
     /// Hands the thread a job and waits for its reply.
     pub(super) async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, QueueError> {
         let (reply, answer) = oneshot::channel();
@@ -168,6 +208,37 @@ impl Shared {
         }
     }
 
+    fn stage(&self, message: MessageId, number: u32, chunk: &[u8]) -> Result<(), QueueError> {
+        {
+            let mut state = self.lock();
+            if let Some(closed) = state.closed() {
+                return Err(closed);
+            }
+            state.step(|scheduler| scheduler.stage(self.clock.now(), message));
+        }
+        // Asked and told while the file cannot be opened anew, nor written by anybody else: chunks are
+        // never there without being known, nor known without being there.
+        let is_wanted = || self.lock().step(|scheduler| scheduler.is_staged(message));
+        let note = || {
+            self.lock()
+                .step(|scheduler| scheduler.staged(message, number))
+        };
+        match self
+            .file
+            .write_chunk(message, number, chunk, is_wanted, note)
+        {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(QueueError::Incomplete(message)),
+            Err(error) => {
+                // What this leaves to be written meets the failure as well, and has the file opened
+                // again.
+                self.lock().step(|scheduler| scheduler.unstage(message));
+                self.work.notify_one();
+                Err(Failure::of(&error).full_or(QueueError::Unreachable))
+            }
+        }
+    }
+
     fn write(&self, batch: Batch) -> Result<(), (Batch, Box<redb::Error>)> {
         if batch.has_writes()
             && let Err(error) = self.file.write(batch.now, &batch.log, batch.messages())
@@ -214,7 +285,11 @@ impl Shared {
                 .wait_timeout_while(state, RETRY, |state| !state.stopping);
             drop(woken.unwrap_or_else(PoisonError::into_inner));
             match self.file.reopen() {
-                Ok(()) => return true,
+                Ok(()) => {
+                    // Also of what came after the failure and before this.
+                    self.lock().lose_chunks();
+                    return true;
+                }
                 Err(error) => tracing::error!(%error, "the queue file cannot be opened again"),
             }
             let mut state = self.lock();

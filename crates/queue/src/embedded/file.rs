@@ -19,6 +19,10 @@ use crate::schema::{READS, Schema};
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const MESSAGES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("messages");
 const TASKS: TableDefinition<'_, (u128, u16), &[u8]> = TableDefinition::new("tasks");
+/// Bodies of large messages.
+const CHUNKS: TableDefinition<'_, (u128, u32), &[u8]> = TableDefinition::new("chunks");
+/// Those of them whose message has not been enqueued.
+const STAGED: TableDefinition<'_, u128, ()> = TableDefinition::new("staged");
 
 /// Pages kept in memory. What is enqueued is mostly delivered from the worker's own cache.
 const CACHE: usize = 16 * 1024 * 1024;
@@ -112,6 +116,59 @@ impl File {
         })
     }
 
+    /// Without a sync: the next batch that is written makes it last. `is_wanted` and `note` are called
+    /// before and after it, while nothing else is written. False when it is not wanted any more.
+    pub(super) fn write_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+        chunk: &[u8],
+        is_wanted: impl FnOnce() -> bool,
+        note: impl FnOnce() -> bool,
+    ) -> Result<bool, Box<redb::Error>> {
+        self.with(|database| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(redb::Durability::None)?;
+            if !is_wanted() {
+                transaction.abort()?;
+                return Ok(false);
+            }
+            transaction.open_table(STAGED)?.insert(key(message), ())?;
+            transaction
+                .open_table(CHUNKS)?
+                .insert((key(message), number), chunk)?;
+            transaction.commit()?;
+            Ok(note())
+        })
+    }
+
+    pub(super) fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, Box<redb::Error>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(CHUNKS)?;
+            let row = table.get((key(message), number))?;
+            Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+        })
+    }
+
+    /// Messages that have chunks.
+    pub(super) fn bodies(&self) -> Result<Vec<MessageId>, Box<redb::Error>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(CHUNKS)?;
+            let mut bodies = Vec::new();
+            let mut from = 0;
+            while let Some(row) = table.range((from, 0)..)?.next() {
+                let (message, _) = row?.0.value();
+                bodies.push(MessageId::from_octets(message.to_be_bytes()));
+                from = message + 1;
+            }
+            Ok(bodies)
+        })
+    }
+
     /// Rows of all messages and tasks.
     pub(super) fn rows(&self) -> Result<usize, Box<redb::Error>> {
         self.with(|database| {
@@ -186,6 +243,12 @@ fn prepare(database: &Database) -> Result<(), Prepare> {
         }
         transaction.open_table(MESSAGES)?;
         transaction.open_table(TASKS)?;
+        let mut chunks = transaction.open_table(CHUNKS)?;
+        // Nobody is left who could enqueue their messages.
+        let mut staged = transaction.open_table(STAGED)?;
+        while let Some(message) = staged.pop_first()?.map(|(key, _)| key.value()) {
+            drop_chunks(&mut chunks, message)?;
+        }
     }
     transaction.commit()?;
     Ok(())
@@ -253,6 +316,9 @@ fn write<'a>(
     {
         let mut records = transaction.open_table(MESSAGES)?;
         let mut states = transaction.open_table(TASKS)?;
+        let mut chunks = transaction.open_table(CHUNKS)?;
+        // Mostly so, and then each removal is spared a look.
+        let no_chunks = chunks.is_empty()?;
         for entry in log {
             match entry {
                 Entry::Change(Change::State { task, due, state }) => {
@@ -266,12 +332,23 @@ fn write<'a>(
                     let id = key(*message);
                     records.remove(id)?;
                     states.retain_in((id, 0)..=(id, u16::MAX), |_, _| false)?;
+                    if !no_chunks {
+                        drop_chunks(&mut chunks, id)?;
+                    }
+                }
+                Entry::Change(Change::Unstaged(message)) => {
+                    let id = key(*message);
+                    transaction.open_table(STAGED)?.remove(id)?;
+                    drop_chunks(&mut chunks, id)?;
                 }
                 Entry::Record(message) => insert(&mut records, now, message)?,
             }
         }
         for message in messages {
             insert(&mut records, now, message)?;
+            if message.has_chunks() {
+                transaction.open_table(STAGED)?.remove(key(message.id))?;
+            }
         }
     }
     transaction.commit()?;
@@ -294,6 +371,13 @@ fn insert(
         rest = after;
     }
     Ok(())
+}
+
+fn drop_chunks(
+    chunks: &mut redb::Table<'_, (u128, u32), &[u8]>,
+    message: u128,
+) -> Result<(), redb::StorageError> {
+    chunks.retain_in((message, 0)..=(message, u32::MAX), |_, _| false)
 }
 
 fn key(message: MessageId) -> u128 {

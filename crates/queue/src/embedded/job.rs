@@ -18,6 +18,8 @@ pub(super) struct Incoming {
     pub(super) lifetime_ms: u64,
     pub(super) prefix: Bytes,
     pub(super) content: Vec<Bytes>,
+    /// How many chunks hold the content instead.
+    pub(super) chunks: u32,
     pub(super) queues: Vec<QueueId>,
 }
 
@@ -31,6 +33,7 @@ impl Incoming {
             lifetime_ms: message.header.lifetime_ms,
             prefix,
             content: message.content.clone(),
+            chunks: message.header.body.chunks,
             queues: message
                 .header
                 .tasks
@@ -38,6 +41,10 @@ impl Incoming {
                 .map(|task| task.queue.clone())
                 .collect(),
         })
+    }
+
+    pub(super) fn has_chunks(&self) -> bool {
+        self.chunks > 0
     }
 
     pub(super) fn content_length(&self) -> usize {

@@ -208,8 +208,7 @@ impl State {
         for job in batch.jobs {
             match job {
                 Job::Enqueue { messages, reply } => {
-                    let removed = messages.iter().map(|message| Change::Removed(message.id));
-                    log.extend(removed.map(Entry::Change));
+                    log.extend(taken_out(&messages));
                     _ = reply.send(Err(failure.full_or(QueueError::Ambiguous)));
                 }
                 Job::Abort { reply, .. } => {
@@ -227,6 +226,23 @@ impl State {
             .into_iter()
             .rev()
             .for_each(|job| self.jobs.push_front(job));
+        self.lose_chunks();
+    }
+
+    /// Chunks that no sync has followed are not in the file when it is opened again. Nobody can say
+    /// which these are, so none counts any more, and messages that rely on some are not written.
+    pub(super) fn lose_chunks(&mut self) {
+        self.step(Scheduler::unstage_all);
+        let failure = self.failure.clone().unwrap_or_default();
+        for job in std::mem::take(&mut self.jobs) {
+            match job {
+                Job::Enqueue { messages, reply } if messages.iter().any(Incoming::has_chunks) => {
+                    self.log.extend(taken_out(&messages));
+                    _ = reply.send(Err(failure.full_or(QueueError::Unreachable)));
+                }
+                job => self.jobs.push_back(job),
+            }
+        }
     }
 
     /// While there is no file nobody waits with a message.
@@ -263,7 +279,7 @@ impl State {
 }
 
 impl Failure {
-    fn of(error: &redb::Error) -> Self {
+    pub(super) fn of(error: &redb::Error) -> Self {
         use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let full = [FileTooLarge, QuotaExceeded, StorageFull];
         Self {
@@ -273,7 +289,7 @@ impl Failure {
     }
 
     /// What whoever enqueues is told.
-    fn full_or(&self, otherwise: fn(String) -> QueueError) -> QueueError {
+    pub(super) fn full_or(&self, otherwise: fn(String) -> QueueError) -> QueueError {
         let why = if self.is_full {
             QueueError::Full
         } else {
@@ -298,6 +314,15 @@ impl Batch {
 
 fn insert(scheduler: &mut Scheduler, now: u64, message: &Incoming) {
     scheduler.insert(now, message.id, message.lifetime_ms, &message.queues);
+}
+
+/// Messages that are not to be in the file, whatever of them is.
+fn taken_out(messages: &[Incoming]) -> impl Iterator<Item = Entry> {
+    let changes = messages.iter().flat_map(|message| {
+        let unstaged = message.has_chunks().then_some(Change::Unstaged(message.id));
+        std::iter::once(Change::Removed(message.id)).chain(unstaged)
+    });
+    changes.map(Entry::Change)
 }
 
 /// Contents of one transaction, in octets.

@@ -1,6 +1,7 @@
 //! What a file adds to the scheduler: what survives a crash, in which order, and what a full disk
 //! does.
 
+mod bodies;
 mod caller;
 mod disk;
 

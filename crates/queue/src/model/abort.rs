@@ -13,6 +13,7 @@ impl Scheduler {
             self.record(call, None);
         }
         let Some(known) = self.messages.get(&message) else {
+            self.unstage(message);
             return Aborted::Gone;
         };
         let removable = |handle: &Handle| {

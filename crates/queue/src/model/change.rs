@@ -14,6 +14,8 @@ pub enum Change {
     Ended(TaskId),
     /// The last task has ended: nothing of the message is needed any more.
     Removed(MessageId),
+    /// The message is not going to be enqueued: its chunks are not needed any more.
+    Unstaged(MessageId),
     /// The task has got attempts, marks or notes.
     State {
         task: TaskId,

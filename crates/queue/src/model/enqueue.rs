@@ -4,28 +4,59 @@ use super::Scheduler;
 use super::state::{Message, Ms, Place, QueueRef, Task, WaitingQueue};
 use crate::id::{Call, MessageId, QueueId, TaskId};
 use crate::operation::Taken;
+use crate::queue::QueueError;
 use crate::record::NewMessage;
 
 impl Scheduler {
     /// The whole step.
-    pub fn enqueue(&mut self, now: Ms, call: Call, messages: &[NewMessage]) -> Taken<()> {
-        let taken = self.admit_enqueue(now, call);
+    ///
+    /// # Errors
+    /// [`QueueError::Incomplete`]; nothing has happened then, not even to the number of the call.
+    pub fn enqueue(
+        &mut self,
+        now: Ms,
+        call: Call,
+        messages: &[NewMessage],
+    ) -> Result<Taken<()>, QueueError> {
+        let chunks = messages
+            .iter()
+            .map(|message| (message.id, message.header.body.chunks));
+        let taken = self.admit_enqueue(now, call, chunks)?;
         if taken == Taken::Ran(()) {
             messages
                 .iter()
                 .for_each(|message| self.insert_message(now, message));
         }
-        taken
+        Ok(taken)
     }
 
-    /// The first half, for a store that has to write the messages before they may be seen. A late
-    /// worker may enqueue: what it enqueues does not become its own.
-    pub fn admit_enqueue(&mut self, now: Ms, call: Call) -> Taken<()> {
+    /// The first half, for a store that has to write the messages before they may be seen: their ids
+    /// and how many chunks each has. A late worker may enqueue: what it enqueues does not become its
+    /// own. From here on the chunks belong to their messages.
+    ///
+    /// # Errors
+    /// As [`Scheduler::enqueue`].
+    pub fn admit_enqueue(
+        &mut self,
+        now: Ms,
+        call: Call,
+        messages: impl Iterator<Item = (MessageId, u32)> + Clone,
+    ) -> Result<Taken<()>, QueueError> {
         let taken = self.admit(now, call, true);
-        if taken == Taken::Ran(()) {
-            self.record(call, None);
+        if taken != Taken::Ran(()) {
+            return Ok(taken);
         }
-        taken
+        self.drop_overdue(now);
+        if let Some(incomplete) = self.incomplete(messages.clone()) {
+            return Err(QueueError::Incomplete(incomplete));
+        }
+        for (message, chunks) in messages {
+            if chunks > 0 {
+                self.staged.remove(&message);
+            }
+        }
+        self.record(call, None);
+        Ok(Taken::Ran(()))
     }
 
     pub fn insert_message(&mut self, now: Ms, message: &NewMessage) {

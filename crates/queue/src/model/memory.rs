@@ -1,7 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::{Change, Remains, Scheduler, WallClock};
 use crate::durability::Durability;
@@ -24,6 +25,7 @@ pub struct ModelQueue {
 struct State {
     scheduler: Scheduler,
     records: HashMap<MessageId, Record>,
+    bodies: HashMap<MessageId, BTreeMap<u32, Bytes>>,
 }
 
 impl ModelQueue {
@@ -31,6 +33,7 @@ impl ModelQueue {
         let state = State {
             scheduler: Scheduler::new(timing),
             records: HashMap::new(),
+            bodies: HashMap::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -41,8 +44,11 @@ impl ModelQueue {
     /// What is left in it.
     pub fn remains(&self) -> Remains {
         let state = self.lock();
+        let now = self.clock.now();
+        let kept = |message: &&MessageId| state.scheduler.keeps_body(now, **message);
         Remains {
             rows: state.records.len(),
+            bodies: state.bodies.keys().filter(kept).count(),
             ..state.scheduler.remains()
         }
     }
@@ -53,8 +59,9 @@ impl ModelQueue {
         let now = self.clock.now();
         let reply = step(&mut state, now);
         for change in state.scheduler.take_changes() {
-            if let Change::Removed(message) = change {
+            if let Change::Removed(message) | Change::Unstaged(message) = change {
                 state.records.remove(&message);
+                state.bodies.remove(&message);
             }
         }
         reply
@@ -90,14 +97,35 @@ impl Queue for ModelQueue {
         Ok(self.step(|state, now| state.scheduler.beat(now, worker)))
     }
 
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
+        self.step(|state, now| {
+            if !state.scheduler.keeps_body(now, message) {
+                state.bodies.remove(&message);
+            }
+            state.scheduler.stage(now, message);
+            state.scheduler.staged(message, number);
+            state
+                .bodies
+                .entry(message)
+                .or_default()
+                .insert(number, chunk);
+        });
+        Ok(())
+    }
+
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError> {
+        self.step(|state, _| state.scheduler.unstage(message));
+        Ok(())
+    }
+
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
-        Ok(self.step(|state, now| {
-            let taken = state.scheduler.enqueue(now, call, messages);
+        self.step(|state, now| {
+            let taken = state.scheduler.enqueue(now, call, messages)?;
             if taken == Taken::Ran(()) {
                 messages.iter().for_each(|message| state.keep(message));
             }
-            taken
-        }))
+            Ok(taken)
+        })
     }
 
     async fn abort(
@@ -150,6 +178,18 @@ impl Queue for ModelQueue {
             .iter()
             .map(|message| state.records.get(message).cloned().map(Ok))
             .collect())
+    }
+
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError> {
+        self.step(|state, now| {
+            let kept = state.scheduler.keeps_body(now, message);
+            let body = state.bodies.get(&message).filter(|_| kept);
+            Ok(body.and_then(|chunks| chunks.get(&number).cloned()))
+        })
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {

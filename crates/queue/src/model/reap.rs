@@ -12,6 +12,7 @@ use crate::operation::Beat;
 
 impl Scheduler {
     pub fn beat(&mut self, now: Ms, worker: WorkerId) -> Beat {
+        self.drop_overdue(now);
         let (lease, beat) = (self.lease, self.beat);
         let Some((member, expires)) = self
             .workers

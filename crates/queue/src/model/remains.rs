@@ -6,6 +6,8 @@ use super::Scheduler;
 pub struct Remains {
     /// Records and rows of a store.
     pub rows: usize,
+    /// Messages, enqueued or not yet, that have chunks.
+    pub bodies: usize,
     pub messages: usize,
     pub tasks: usize,
     pub expiries: usize,
@@ -21,6 +23,7 @@ impl Scheduler {
     pub fn remains(&self) -> Remains {
         Remains {
             rows: 0,
+            bodies: 0,
             messages: self.messages.len(),
             tasks: self.tasks.len(),
             expiries: self.expiry.len(),

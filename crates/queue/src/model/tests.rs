@@ -257,7 +257,10 @@ impl World {
                 let id = MessageId::from_octets(self.random.to_be_bytes());
                 let queues: Vec<QueueId> = queues.iter().map(|number| queue(*number)).collect();
                 let call = self.call(0);
-                match self.scheduler.admit_enqueue(self.now, call) {
+                let admitted = self
+                    .scheduler
+                    .admit_enqueue(self.now, call, std::iter::empty());
+                match admitted.expect("nothing is in chunks") {
                     Taken::Ran(()) => {}
                     Taken::Reaped => return self.restart(0),
                     other => panic!("{other:?}"),

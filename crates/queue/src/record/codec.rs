@@ -33,7 +33,7 @@ impl NewMessage {
             .iter()
             .map(|slice| slice.len() as u64)
             .sum::<u64>()
-            != self.header.body.stored
+            != self.header.body.inline()
         {
             return Err(RecordError::Length(
                 "content differs from the length in the header",
@@ -96,6 +96,11 @@ impl Header {
     }
 
     fn check(&self) -> Result<(), RecordError> {
+        if !self.body.is_consistent() {
+            return Err(RecordError::Length(
+                "the number of chunks is not that of the octets",
+            ));
+        }
         // Ordinals of tasks and recipients are 16-bit.
         let bound = usize::from(u16::MAX);
         if self.tasks.is_empty() || self.tasks.len() > bound {
@@ -128,7 +133,7 @@ impl Record {
             .try_into()
             .map_err(|_| RecordError::Length("header length"))?;
         let content = octets.slice(FIXED + u32::from_be_bytes(length) as usize..);
-        if content.len() as u64 != header.body.stored {
+        if content.len() as u64 != header.body.inline() {
             return Err(RecordError::Length(
                 "content differs from the length in the header",
             ));
@@ -180,6 +185,7 @@ mod tests {
                     size: stored,
                     sha256: "00".into(),
                     eight_bit: false,
+                    chunks: 0,
                 },
             },
             content,
@@ -203,6 +209,15 @@ mod tests {
             assert_eq!(record.header, message.header);
             assert_eq!(record.content.concat(), message.content.concat());
         }
+    }
+
+    #[test]
+    fn content_in_chunks_is_not_in_the_record() {
+        let mut message = message(&[]);
+        (message.header.body.stored, message.header.body.chunks) = (600 << 10, 2);
+        let record = Record::decode(octets(&message).into()).unwrap();
+        assert_eq!(record.header, message.header);
+        assert!(record.content.is_empty());
     }
 
     #[test]
@@ -246,9 +261,11 @@ mod tests {
         check(&|octets| octets[FIXED] = b'x', |error| {
             matches!(error, RecordError::Header(_))
         });
-        let mut wrong = message(&[b"content"]);
-        wrong.header.body.stored = 3;
-        assert!(matches!(wrong.prefix(), Err(RecordError::Length(_))));
+        for (stored, chunks) in [(3, 0), (7, 1), (7, 2), (u64::MAX, u32::MAX)] {
+            let mut wrong = message(&[b"content"]);
+            (wrong.header.body.stored, wrong.header.body.chunks) = (stored, chunks);
+            assert!(matches!(wrong.prefix(), Err(RecordError::Length(_))));
+        }
         let mut none = octets(&message(&[]));
         let header = String::from_utf8(none.split_off(FIXED)).unwrap();
         let (before, after) = header.split_once("{\"queue").unwrap();

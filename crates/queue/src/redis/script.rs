@@ -19,11 +19,12 @@ pub(super) enum Script {
     Register,
     Resolve,
     SetLimits,
+    Unstage,
 }
 
 impl Script {
     /// In the order of their declaration, which is their index.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Abort,
         Self::Beat,
         Self::Begin,
@@ -35,6 +36,7 @@ impl Script {
         Self::Register,
         Self::Resolve,
         Self::SetLimits,
+        Self::Unstage,
     ];
 
     pub(super) fn text(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Script {
             Self::Register => &[NOW, include_str!("lua/register.lua")],
             Self::Resolve => &[NOW, include_str!("lua/resolve.lua")],
             Self::SetLimits => &[NOW, TURN, include_str!("lua/set_limits.lua")],
+            Self::Unstage => &[NOW, include_str!("lua/unstage.lua")],
         }
     }
 }
@@ -109,7 +112,9 @@ pub(super) static COMMANDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| 
     let called = texts
         .flat_map(|text| text.split("call('").skip(1))
         .filter_map(|rest| rest.split('\'').next());
-    called.chain(["EXEC", "MGET", "MSET", "MULTI"]).collect()
+    called
+        .chain(["EXEC", "HGET", "HSET", "MGET", "MSET", "MULTI", "PEXPIRE"])
+        .collect()
 });
 
 /// A full Redis must drain: beats, settlements and releases go on, only enqueue is refused.

@@ -37,7 +37,7 @@ impl Redis {
             .connection
             .exchange(&request, deadline.min(self.commits.deadline()))
             .await?;
-        let outcome = committed(replies);
+        let outcome = committed(replies, messages);
         // After anything unusual the next commit starts on a connection known to be clean.
         if outcome.is_ok() {
             taken.put_back();
@@ -117,6 +117,10 @@ fn commit_request(
         );
         push_tasks(&mut script, message);
     }
+    for message in with_chunks(messages) {
+        script.write_arg_fmt(message.id);
+        script.arg(message.header.body.chunks);
+    }
     let mut request = Pipeline::with_capacity(4);
     request
         .cmd("MULTI")
@@ -132,8 +136,35 @@ fn octets_of(message: &NewMessage) -> usize {
     KEY_AND_HEADER + message.content.iter().map(Bytes::len).sum::<usize>()
 }
 
+fn with_chunks(messages: &[NewMessage]) -> impl Iterator<Item = &NewMessage> {
+    messages
+        .iter()
+        .filter(|message| message.header.body.chunks > 0)
+}
+
 /// Each element counts: a MULTI whose script failed has still written the records.
-fn committed(replies: Vec<Value>) -> Result<Taken<()>, QueueError> {
+fn committed(replies: Vec<Value>, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
+    let elements = executed(replies)?;
+    // Part of it is there.
+    let ambiguous = || QueueError::Ambiguous(format!("EXEC answered {elements:?}"));
+    match elements.as_slice() {
+        [Value::Okay, Value::Int(0)] => Ok(Taken::Ran(())),
+        [Value::Okay, Value::Int(1)] => Ok(Taken::Refused),
+        [Value::Okay, Value::Int(2)] => Ok(Taken::Reaped),
+        [Value::Okay, Value::Int(code)] => {
+            let position = usize::try_from(code - 3).ok();
+            let incomplete = position.and_then(|position| with_chunks(messages).nth(position));
+            Err(match incomplete {
+                Some(message) => QueueError::Incomplete(message.id),
+                None => ambiguous(),
+            })
+        }
+        _ => Err(ambiguous()),
+    }
+}
+
+/// What EXEC answered.
+pub(super) fn executed(replies: Vec<Value>) -> Result<Vec<Value>, QueueError> {
     // What was refused when it was queued has made EXEC do nothing.
     let mut refused = None;
     for reply in replies {
@@ -147,15 +178,7 @@ fn committed(replies: Vec<Value>) -> Result<Taken<()>, QueueError> {
                     .unwrap_or(text);
                 refused.get_or_insert(text);
             }
-            Value::Array(elements) if refused.is_none() => {
-                return match elements.as_slice() {
-                    [Value::Okay, Value::Int(0)] => Ok(Taken::Ran(())),
-                    [Value::Okay, Value::Int(1)] => Ok(Taken::Refused),
-                    [Value::Okay, Value::Int(2)] => Ok(Taken::Reaped),
-                    // Part of it is there.
-                    other => Err(QueueError::Ambiguous(format!("EXEC answered {other:?}"))),
-                };
-            }
+            Value::Array(elements) if refused.is_none() => return Ok(elements),
             other => return Err(QueueError::Ambiguous(format!("EXEC answered {other:?}"))),
         }
     }
@@ -225,36 +248,42 @@ mod tests {
         redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap()
     }
 
-    fn executed(elements: Vec<Value>) -> Result<Taken<()>, QueueError> {
-        committed(vec![
-            Value::Okay,
-            queued(),
-            queued(),
-            Value::Array(elements),
-        ])
+    fn executed_with(elements: Vec<Value>) -> Result<Taken<()>, QueueError> {
+        let replies = vec![Value::Okay, queued(), queued(), Value::Array(elements)];
+        committed(replies, &[])
     }
 
     #[test]
     fn only_a_complete_transaction_is_committed() {
-        let ran = |code| executed(vec![Value::Okay, Value::Int(code)]).unwrap();
+        let executed_code = |code| executed_with(vec![Value::Okay, Value::Int(code)]);
+        let ran = |code| executed_code(code).unwrap();
         assert_eq!(ran(0), Taken::Ran(()));
         assert_eq!(ran(1), Taken::Refused);
         assert_eq!(ran(2), Taken::Reaped);
 
-        let script_failed = executed(vec![Value::Okay, error("ERR user_script:7")]);
+        let script_failed = executed_with(vec![Value::Okay, error("ERR user_script:7")]);
         assert!(
             matches!(script_failed, Err(QueueError::Ambiguous(_))),
             "{script_failed:?}"
         );
-        let cut = committed(vec![Value::Okay, queued(), queued(), Value::Nil]);
+        let unknown = executed_code(3);
+        assert!(
+            matches!(unknown, Err(QueueError::Ambiguous(_))),
+            "{unknown:?}"
+        );
+        let cut = committed(vec![Value::Okay, queued(), queued(), Value::Nil], &[]);
         assert!(matches!(cut, Err(QueueError::Ambiguous(_))), "{cut:?}");
     }
 
     #[test]
     fn a_transaction_refused_when_queued_has_done_nothing() {
         let aborted = "EXECABORT Transaction discarded because of previous errors.";
-        let refused =
-            |text: &str| committed(vec![Value::Okay, error(text), queued(), error(aborted)]);
+        let refused = |text: &str| {
+            committed(
+                vec![Value::Okay, error(text), queued(), error(aborted)],
+                &[],
+            )
+        };
         assert!(matches!(
             refused("OOM command not allowed"),
             Err(QueueError::Full(_))
@@ -272,7 +301,7 @@ mod tests {
     #[test]
     fn a_transaction_refused_when_executed_has_done_nothing() {
         let text = "EXECABORT Transaction discarded because of: OOM command not allowed";
-        let full = committed(vec![Value::Okay, queued(), queued(), error(text)]);
+        let full = committed(vec![Value::Okay, queued(), queued(), error(text)], &[]);
         assert!(matches!(full, Err(QueueError::Full(_))), "{full:?}");
     }
 }

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use super::gather::{Begin, Read, Ticket};
 use super::inbox::Outgoing;
 use crate::id::{Handle, QueueId, SlotId, WorkerId};
 use crate::operation::{Begun, Claimed, Rest, Settlement};
-use crate::record::{NewMessage, Record, TaskState};
+use crate::record::{ChunkError, NewMessage, Record, TaskState};
 use crate::{QueueError, RecordError};
 
 /// What the worker hands out.
@@ -224,6 +225,30 @@ impl Claim {
                 .await
                 .unwrap_or_else(|_| Err(RecordUnavailable::stopped())),
             None => Err(RecordUnavailable::stopped()),
+        }
+    }
+
+    /// One chunk of the message's content, from 0, where `record` says that it is in chunks. Waits for
+    /// the back end as long as the claim can be relied on.
+    ///
+    /// # Errors
+    /// As [`Body::chunk`](crate::record::Body::chunk).
+    pub async fn chunk(&self, record: &Record, number: u32) -> Result<Bytes, ChunkError> {
+        let message = self.handle.task.message;
+        let mut failures = 0;
+        loop {
+            let read = record
+                .header
+                .body
+                .chunk(&*self.shared.queue, message, number);
+            match read.await {
+                Err(ChunkError::Queue(error)) if self.shared.lease.is_fresh() => {
+                    tracing::debug!(%error, "a chunk could not be read");
+                }
+                read => return read,
+            }
+            self.shared.back_off(failures).await;
+            failures += 1;
         }
     }
 
@@ -445,5 +470,5 @@ impl RecordUnavailable {
 
 struct NotBegun;
 
-/// Records fetched ahead of the task that is being delivered. Four of them, of at most 1 MiB.
+/// Records fetched ahead of the task that is being delivered: four, of at most 256 KiB and a bit.
 const READ_AHEAD: usize = 4;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::gather::everybody_else;
 use crate::QueueError;
-use crate::id::{Call, Handle, TaskId};
+use crate::id::{Call, Handle, MessageId, TaskId};
 use crate::operation::{Aborted, Taken};
 use crate::record::{NewMessage, Record};
 
@@ -18,6 +18,9 @@ pub enum EnqueueError {
     Full(String),
     #[error("the queue's store is not durable as declared: {0}")]
     NotDurable(String),
+    /// The store has lost chunks of the body, or dropped them when their time was over.
+    #[error("the body of the message has been lost")]
+    BodyLost,
     #[error("the queue is not available: {0}")]
     Unavailable(String),
 }
@@ -25,7 +28,7 @@ pub enum EnqueueError {
 /// A message and whoever waits for it to be safe.
 pub(super) struct Pending {
     message: NewMessage,
-    reply: oneshot::Sender<Result<(), EnqueueError>>,
+    reply: Reply,
 }
 
 pub(super) async fn enqueue(shared: &Shared, message: NewMessage) -> Result<(), EnqueueError> {
@@ -67,7 +70,16 @@ struct Committer {
 #[derive(Default)]
 struct Group {
     messages: Vec<NewMessage>,
-    replies: Vec<oneshot::Sender<Result<(), EnqueueError>>>,
+    replies: Vec<Reply>,
+}
+
+type Reply = oneshot::Sender<Result<(), EnqueueError>>;
+
+/// What became of a group that was submitted.
+enum Submitted {
+    All,
+    /// Nothing of it is there: the body of this one is not.
+    Not(MessageId),
 }
 
 impl Committer {
@@ -97,7 +109,7 @@ impl Committer {
         shared
             .cache
             .committing(messages.iter().map(|message| message.id));
-        let result = self.submit(&messages).await;
+        let (messages, replies, result) = self.submit_complete(messages, replies).await;
         match &result {
             Ok(()) => {
                 shared.cache.insert(messages.into_iter().map(|message| {
@@ -121,8 +133,35 @@ impl Committer {
         }
     }
 
+    /// Submits those of the group whose bodies are whole: the others are answered here.
+    async fn submit_complete(
+        &mut self,
+        mut messages: Vec<NewMessage>,
+        mut replies: Vec<Reply>,
+    ) -> (Vec<NewMessage>, Vec<Reply>, Result<(), EnqueueError>) {
+        while !messages.is_empty() {
+            let incomplete = match self.submit(&messages).await {
+                Ok(Submitted::All) => return (messages, replies, Ok(())),
+                Ok(Submitted::Not(incomplete)) => incomplete,
+                Err(error) => return (messages, replies, Err(error)),
+            };
+            let position = messages.iter().position(|message| message.id == incomplete);
+            let Some(position) = position else {
+                let error = QueueError::Incomplete(incomplete);
+                return (messages, replies, Err(EnqueueError::of(error)));
+            };
+            messages.swap_remove(position);
+            self.shared.cache.forget([incomplete]);
+            let _ = replies
+                .swap_remove(position)
+                .send(Err(EnqueueError::BodyLost));
+            self.shared.ledger.commit_answered();
+        }
+        (messages, replies, Ok(()))
+    }
+
     /// Submits the group, again only when it surely did not run.
-    async fn submit(&mut self, messages: &[NewMessage]) -> Result<(), EnqueueError> {
+    async fn submit(&mut self, messages: &[NewMessage]) -> Result<Submitted, EnqueueError> {
         let shared = Arc::clone(&self.shared);
         let give_up = Instant::now() + shared.settings.timing.beat;
         loop {
@@ -142,7 +181,7 @@ impl Committer {
                 n: self.n,
             };
             match shared.queue.enqueue(call, messages).await {
-                Ok(Taken::Ran(())) => return Ok(()),
+                Ok(Taken::Ran(())) => return Ok(Submitted::All),
                 Ok(Taken::Expired) => {
                     tokio::time::timeout_at(give_up, shared.lease.renew(worker))
                         .await
@@ -151,9 +190,12 @@ impl Committer {
                 Ok(Taken::Reaped) => {
                     shared.lease.reaped(worker);
                 }
-                Err(QueueError::Full(why)) => return Err(EnqueueError::Full(why)),
-                Err(QueueError::NotDurable(why)) => return Err(EnqueueError::NotDurable(why)),
-                Err(QueueError::Unreachable(why)) => return Err(EnqueueError::Unavailable(why)),
+                Err(QueueError::Incomplete(message)) => return Ok(Submitted::Not(message)),
+                Err(
+                    error @ (QueueError::Full(_)
+                    | QueueError::NotDurable(_)
+                    | QueueError::Unreachable(_)),
+                ) => return Err(EnqueueError::of(error)),
                 Ok(Taken::Refused) => {
                     return Err(self
                         .take_back(call, messages, "the call's number is used up")
@@ -176,7 +218,7 @@ impl Committer {
             "outcome of a commit is unknown"
         );
         let shared = Arc::clone(&self.shared);
-        let handles: Vec<(crate::id::MessageId, Vec<Handle>)> = messages
+        let handles: Vec<(MessageId, Vec<Handle>)> = messages
             .iter()
             .map(|message| (message.id, handles(message)))
             .collect();
@@ -196,7 +238,7 @@ impl Committer {
     }
 }
 
-async fn abort(shared: &Shared, call: Call, messages: &[(crate::id::MessageId, Vec<Handle>)]) {
+async fn abort(shared: &Shared, call: Call, messages: &[(MessageId, Vec<Handle>)]) {
     // Past the lease the lane is barred by the reaper.
     let give_up = Instant::now() + shared.settings.timing.lease;
     let mut failures = 0;
@@ -230,6 +272,16 @@ fn handles(message: &NewMessage) -> Vec<Handle> {
 impl EnqueueError {
     fn stopped() -> Self {
         Self::Unavailable("the worker has been stopped".to_owned())
+    }
+
+    pub(super) fn of(error: QueueError) -> Self {
+        match error {
+            QueueError::Full(why) => Self::Full(why),
+            QueueError::NotDurable(why) => Self::NotDurable(why),
+            QueueError::Incomplete(_) => Self::BodyLost,
+            QueueError::Unreachable(why) => Self::Unavailable(why),
+            other => Self::Unavailable(other.to_string()),
+        }
     }
 }
 

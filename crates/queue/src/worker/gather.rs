@@ -132,6 +132,19 @@ async fn read(shared: &Shared, asked: Vec<Read>) {
     }
 }
 
+/// Drops chunks of messages that were given up. What it cannot drop expires.
+pub(super) async fn run_unstages(shared: Arc<Shared>, mut given_up: mpsc::Receiver<MessageId>) {
+    while let Some(message) = given_up.recv().await {
+        for failures in 0..UNSTAGE_ATTEMPTS {
+            match shared.queue.unstage(message).await {
+                Ok(()) => break,
+                Err(error) => tracing::debug!(queue_id = %message, %error, "chunks are left"),
+            }
+            shared.back_off(failures).await;
+        }
+    }
+}
+
 /// Waits until `pace` has passed since the last call, and until whoever can run now has asked too:
 /// nothing for the idle.
 async fn keep_pace(last_call: &mut Option<Instant>, pace: Duration) {
@@ -150,5 +163,6 @@ pub(super) async fn everybody_else() {
 }
 
 const BEGINS_PER_CALL: usize = 256;
-/// Bounds the reply: a record is at most 1 MiB and a bit.
+const UNSTAGE_ATTEMPTS: u32 = 3;
+/// Bounds the reply: content of a record is at most 256 KiB.
 const READS_PER_CALL: usize = 8;

@@ -177,6 +177,7 @@ pub(crate) fn message_of(tenant: &str, domains: &[&str], content: &[&'static [u8
                 size: stored,
                 sha256: String::new(),
                 eight_bit: false,
+                chunks: 0,
             },
         },
         content,

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue::operation::{Aborted, Beat, Begun, Limits, Next, Rest, Settlement};
+use queue::record::CHUNK;
 use queue::{Queue, QueueError};
 
 use crate::redis_fixture::{
-    COMMIT, Caller, DISPATCH, config_set, delivered, handles_of, keys, message, open, slots, tasks,
+    COMMIT, Caller, DISPATCH, PREFIX, config_set, delivered, handles_of, keys, message, open,
+    slots, tasks,
 };
 use crate::redis_server::RedisServer;
+use crate::suite::bodies::large;
 
 /// Known before it is full, so that what is there has room to drain.
 #[tokio::test]
@@ -112,4 +115,48 @@ async fn fault_08_a_full_server_refuses_new_mail_and_drains() {
 
     config_set(&server, "maxmemory", "0");
     worker.enqueue(&[message(&["example.net"])]).await;
+}
+
+/// What is there of its body goes: nothing else would before long.
+#[tokio::test]
+async fn a_full_server_refuses_chunks_and_lets_go_of_those_it_has() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    let (given_up, sent) = (large(&["example.net"], 2), large(&["example.net"], 1));
+    let chunk = Bytes::from(vec![b'x'; CHUNK]);
+    queue.stage(given_up.id, 0, chunk.clone()).await.unwrap();
+    queue.stage(sent.id, 0, chunk.slice(..7)).await.unwrap();
+    config_set(&server, "maxmemory", "1mb");
+    let refused = queue.stage(given_up.id, 1, chunk.slice(..7)).await;
+    assert!(matches!(refused, Err(QueueError::Full(_))), "{refused:?}");
+    queue.unstage(given_up.id).await.unwrap();
+    let call = worker.call(COMMIT);
+    let refused = queue.enqueue(call, std::slice::from_ref(&sent)).await;
+    assert!(matches!(refused, Err(QueueError::Full(_))), "{refused:?}");
+    let bodies = |server: &RedisServer| {
+        let keys = keys(server).into_iter();
+        keys.filter(|key| key.starts_with("b:")).collect::<Vec<_>>()
+    };
+    let body = format!("b:{}", sent.id);
+    assert_eq!(bodies(&server), std::slice::from_ref(&body));
+    let ttl = |server: &RedisServer| -> i64 {
+        redis::cmd("PTTL")
+            .arg(format!("{PREFIX}{body}"))
+            .query(&mut server.client())
+            .expect("a time")
+    };
+    assert!(ttl(&server) > 0);
+
+    config_set(&server, "maxmemory", "0");
+    worker.enqueue(std::slice::from_ref(&sent)).await;
+    assert_eq!(ttl(&server), -1, "it does not expire any more");
+    // Delivered, and read before, while it is full.
+    config_set(&server, "maxmemory", "1mb");
+    let read = sent.header.body.chunk(&*queue, sent.id, 0).await;
+    assert_eq!(read.unwrap(), chunk.slice(..7));
+    let reply = worker.claim().await;
+    let claimed = tasks(&reply);
+    worker.settle(vec![delivered(&claimed[0].handle)]).await;
+    assert!(bodies(&server).is_empty());
 }

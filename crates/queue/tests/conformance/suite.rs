@@ -6,6 +6,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod backlog;
+pub(crate) mod bodies;
 pub(crate) mod expiry;
 pub(crate) mod faults;
 pub(crate) mod holes;
@@ -42,6 +43,15 @@ macro_rules! suite {
                     a_tenant_that_was_away_is_not_owed_its_absence,
                     few_tasks_spread_over_the_free_slots,
                     tasks_come_by_when_they_are_due,
+                }
+                bodies {
+                    a_body_in_chunks_comes_back_as_it_was,
+                    chunks_end_with_their_message,
+                    a_message_that_lacks_a_chunk_is_refused,
+                    chunks_of_a_message_given_up_are_dropped,
+                    chunks_of_a_dead_process_are_dropped_in_time,
+                    a_body_outlives_the_time_of_its_chunks,
+                    chunks_stay_for_an_enqueue_that_did_not_run,
                 }
                 holes {
                     hole_01_late_execution_after_a_comparison,

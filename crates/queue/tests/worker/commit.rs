@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use bytes::Bytes;
+use queue::Queue;
 use queue::worker::EnqueueError;
 
 use crate::faulty::{Fault, Operation};
@@ -184,4 +186,59 @@ async fn the_cache_is_bounded() {
         "{reads} calls for the 17 of 20 that had no room"
     );
     world.until_empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_body_refuses_its_own_message_only() {
+    let world = World::new();
+    let worker = world.worker();
+    worker.enqueue(message("first.example")).await.unwrap();
+    let mut large = message("large.example");
+    large.content.clear();
+    large.header.body.chunks = 1;
+    let staged = worker
+        .stage(large.id, 0, Bytes::from_static(b"chunk"))
+        .await;
+    staged.unwrap();
+    world.queue.model().unstage(large.id).await.unwrap();
+    // Held back, they form groups.
+    world.queue.always(Operation::Enqueue, Fault::Held);
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let worker = worker.clone();
+        let large = (number == 20).then(|| large.clone());
+        waiting.spawn(async move {
+            let is_large = large.is_some();
+            let message = large.unwrap_or_else(|| message("example.org"));
+            (is_large, worker.enqueue(message).await)
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    world.queue.heal();
+    while let Some(result) = waiting.join_next().await {
+        let (is_large, result) = result.unwrap();
+        let expected = if is_large {
+            Err(EnqueueError::BodyLost)
+        } else {
+            Ok(())
+        };
+        assert_eq!(result, expected);
+    }
+    assert_eq!(world.counts().await.ready, 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_given_up_is_dropped_even_after_a_failure() {
+    let world = World::new();
+    let worker = world.worker();
+    let id = message("example.org").id;
+    let staged = worker.stage(id, 0, Bytes::from_static(b"chunk")).await;
+    staged.unwrap();
+    assert_eq!(world.queue.model().remains().bodies, 1);
+    world.queue.inject(Operation::Unstage, Fault::Unreachable);
+    worker.unstage(id);
+    world
+        .until("dropped", |_| world.queue.model().remains().bodies == 0)
+        .await;
+    assert_eq!(world.queue.pending_faults(), 0);
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use queue::durability::Durability;
 use queue::id::{Call, Handle, MessageId, TaskId, WorkerId};
 use queue::model::ModelQueue;
@@ -27,6 +28,8 @@ pub(crate) enum Operation {
     Read,
     Register,
     Resolve,
+    Stage,
+    Unstage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +56,7 @@ pub(crate) struct Faulty {
     go: Notify,
     /// Percent of calls that go wrong at random, and the state of the randomness.
     chaos: Mutex<(u32, u64)>,
-    counts: [AtomicU64; 9],
+    counts: [AtomicU64; 11],
 }
 
 enum Late {
@@ -209,6 +212,16 @@ impl Queue for Faulty {
             .await
     }
 
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
+        let stage = self.model.stage(message, number, chunk);
+        self.run(Operation::Stage, || None, stage).await
+    }
+
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError> {
+        let unstage = self.model.unstage(message);
+        self.run(Operation::Unstage, || None, unstage).await
+    }
+
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
         let late = || Some(Late::Enqueue(call, messages.to_vec()));
         self.run(Operation::Enqueue, late, self.model.enqueue(call, messages))
@@ -267,6 +280,15 @@ impl Queue for Faulty {
     ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
         self.run(Operation::Read, || None, self.model.read(messages))
             .await
+    }
+
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError> {
+        let read = self.model.read_chunk(message, number);
+        self.run(Operation::Read, || None, read).await
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {

@@ -122,6 +122,7 @@ pub(crate) fn message(domain: &str) -> NewMessage {
                 size,
                 sha256: String::new(),
                 eight_bit: false,
+                chunks: 0,
             },
         },
         content: vec![content],

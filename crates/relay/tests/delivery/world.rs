@@ -197,6 +197,7 @@ pub(crate) fn message_with(recipients: &[&str], raw: &[u8]) -> NewMessage {
                 size: content.raw_len(),
                 sha256: String::new(),
                 eight_bit: content.has_8bit(),
+                chunks: 0,
             },
         },
         content: vec![Bytes::from(content.chunks().concat())],

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use queue::durability::Durability;
 use queue::id::{Call, Handle, MessageId, WorkerId};
 use queue::model::{ModelQueue, WallClock};
@@ -84,6 +85,16 @@ impl Queue for Gate {
         self.model.beat(worker).await
     }
 
+    async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
+        self.reach()?;
+        self.model.stage(message, number, chunk).await
+    }
+
+    async fn unstage(&self, message: MessageId) -> Result<(), QueueError> {
+        self.reach()?;
+        self.model.unstage(message).await
+    }
+
     async fn enqueue(&self, call: Call, messages: &[NewMessage]) -> Result<Taken<()>, QueueError> {
         self.commits.send_modify(|commits| *commits += 1);
         let open = self
@@ -145,6 +156,15 @@ impl Queue for Gate {
     ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
         self.reach()?;
         self.model.read(messages).await
+    }
+
+    async fn read_chunk(
+        &self,
+        message: MessageId,
+        number: u32,
+    ) -> Result<Option<Bytes>, QueueError> {
+        self.reach()?;
+        self.model.read_chunk(message, number).await
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {

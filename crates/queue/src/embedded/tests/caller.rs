@@ -65,6 +65,7 @@ pub(super) fn message(number: u8, domains: &[&str]) -> NewMessage {
                 size: content.len() as u64,
                 sha256: String::new(),
                 eight_bit: false,
+                chunks: 0,
             },
         },
         content: vec![content.slice(..5), content.slice(5..)],

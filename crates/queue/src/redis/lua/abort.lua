@@ -26,5 +26,5 @@ if call('ZSCORE', P .. 'exp', mid) then
   call('ZREM', P .. 'exp', mid)
   call('HDEL', P .. 'rc', mid)
 end
-call('UNLINK', P .. 'm:' .. mid)
+call('UNLINK', P .. 'm:' .. mid, P .. 'b:' .. mid)
 return 1

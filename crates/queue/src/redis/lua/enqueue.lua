@@ -1,6 +1,8 @@
 -- Puts the tasks of messages whose records the same MULTI has just written into their queues.
--- ARGV: wid lane n, messages, then for each: mid lifetime tasks qid...
--- Reply: 0 ran, 1 refused, 2 reaped. Not repeatable, and refused by a full store (no allow-oom).
+-- ARGV: wid lane n, messages, then for each: mid lifetime tasks qid...; then of each whose body is
+-- in chunks: mid, how many.
+-- Reply: 0 ran, 1 refused, 2 reaped, from 3 on which of the latter lacks chunks. Not repeatable, and
+-- refused by a full store (no allow-oom).
 local wid, lane, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local messages, i = {}, 5
 for k = 1, tonumber(ARGV[4]) do
@@ -14,15 +16,26 @@ if n <= tonumber(call('HGET', P .. 'ln:' .. wid, lane) or 0) then
   refused = 1
 elseif not call('ZSCORE', P .. 'wk', wid) then
   refused = 2
+else
+  -- Those of a message that is there already do not expire: it is the same one again.
+  for k = i, #ARGV, 2 do
+    local body = P .. 'b:' .. ARGV[k]
+    if call('HLEN', body) ~= tonumber(ARGV[k + 1]) or call('PTTL', body) < 0 then
+      refused = 3 + (k - i) / 2
+      break
+    end
+  end
 end
 if refused then
-  -- What has an `exp` entry was accepted before and is alive: its record stays.
+  -- What has an `exp` entry was accepted before and is alive: its record stays. Chunks stay too:
+  -- their message may come again under another number, and they expire.
   for _, m in ipairs(messages) do
     if not call('ZSCORE', P .. 'exp', m.mid) then call('UNLINK', P .. 'm:' .. m.mid) end
   end
   return refused
 end
 
+for k = i, #ARGV, 2 do call('PERSIST', P .. 'b:' .. ARGV[k]) end
 call('HSET', P .. 'ln:' .. wid, lane, n)
 call('HDEL', P .. 'ln:' .. wid, lane .. 'r')
 local names, members, expiry = {}, {}, {}

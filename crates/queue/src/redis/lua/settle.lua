@@ -104,6 +104,7 @@ local function settle_delivered(first, count, stale)
         end_task(tids[k])
       else
         keys[#keys + 1] = P .. 'm:' .. mids[k]
+        keys[#keys + 1] = P .. 'b:' .. mids[k]
         keys[#keys + 1] = P .. 't:' .. tids[k]
         single[#single + 1] = mids[k]
       end

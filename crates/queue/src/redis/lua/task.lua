@@ -13,7 +13,7 @@ local function end_task(tid)
     if call('HINCRBY', P .. 'rc', mid, -1) > 0 then return end
     call('HDEL', P .. 'rc', mid)
   end
-  call('UNLINK', P .. 'm:' .. mid)
+  call('UNLINK', P .. 'm:' .. mid, P .. 'b:' .. mid)
   call('ZREM', P .. 'exp', mid)
 end
 

@@ -44,6 +44,7 @@ impl Harness for RedisServed {
         let kind = |name: &str| kinds.get(name).copied().unwrap_or_default();
         let remains = Remains {
             rows: kind("m").keys,
+            bodies: kind("b").keys,
             messages: kind("exp").members,
             tasks: kind("q").members + kind("c").members,
             expiries: kind("exp").members,
@@ -69,7 +70,7 @@ impl Harness for RedisServed {
             assert!(parts <= wholes, "{name} is left behind: {kinds:?}");
         }
         let known = [
-            "m", "exp", "q", "c", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
+            "m", "b", "exp", "q", "c", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
         ];
         // What stays: limits, counters, and whose queue it is.
         let stays = ["lim", "meta", "st"];

@@ -13,6 +13,15 @@ pub(super) enum Step {
         messages: Vec<Shape>,
         fate: Fate,
     },
+    /// One message whose body comes in chunks.
+    Body {
+        by: u8,
+        lane: u8,
+        message: Shape,
+        chunks: u8,
+        damage: Damage,
+        fate: Fate,
+    },
     Next {
         by: u8,
         lane: u8,
@@ -85,6 +94,17 @@ pub(super) struct Shape {
     pub(super) lifetime_ms: u64,
 }
 
+/// What happens to chunks before their message is enqueued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Damage {
+    None,
+    /// The first never comes.
+    Missing,
+    GivenUp,
+    /// Their time is over.
+    Overdue,
+}
+
 /// What the network does with a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fate {
@@ -131,6 +151,16 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (by(), lane(), vec(shape(), 1..4), fate())
             .prop_map(|(by, lane, messages, fate)| Step::Enqueue { by, lane, messages, fate }),
+        2 => (by(), lane(), shape(), 1..4u8, damage(), fate()).prop_map(
+            |(by, lane, message, chunks, damage, fate)| Step::Body {
+                by,
+                lane,
+                message,
+                chunks,
+                damage,
+                fate,
+            }
+        ),
         14 => next(),
         1 => by().prop_map(|by| Step::Again { by }),
         1 => (by(), lane(), 0..3u8)
@@ -221,6 +251,15 @@ fn fate() -> impl Strategy<Value = Fate> {
         6 => Just(Fate::Answered),
         1 => Just(Fate::ReplyLost),
         1 => Just(Fate::Late),
+    ]
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        12 => Just(Damage::None),
+        2 => Just(Damage::Missing),
+        2 => Just(Damage::GivenUp),
+        1 => Just(Damage::Overdue),
     ]
 }
 

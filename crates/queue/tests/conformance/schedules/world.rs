@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
 use queue::model::Remains;
-use queue::operation::{Beat, Counts, Limits, Next, NextReply, Resolved, Taken, Then};
+use queue::operation::{Beat, Counts, Limits, Next, NextReply, Resolved, STAGED_FOR, Taken, Then};
 use queue::record::NewMessage;
 use queue::{Queue, QueueError};
 
-use super::step::{Fate, LANES, PROCESSES, Shape, Step};
+use super::step::{Damage, Fate, LANES, PROCESSES, Shape, Step};
 use crate::harness::{Harness, Model};
 use crate::redis_fixture::{claim, handles_of, slots, tasks};
 
@@ -105,6 +106,18 @@ impl<'a, T: Harness> World<'a, T> {
                 messages,
                 fate,
             } => self.enqueue(by, lane, &messages, fate).await,
+            Step::Body {
+                by,
+                lane,
+                message,
+                chunks,
+                damage,
+                fate,
+            } => {
+                let message = self.large(&message, chunks);
+                self.stage(&message, damage).await;
+                self.commit(by, lane, vec![message], fate).await;
+            }
             Step::Next {
                 by,
                 lane,
@@ -139,10 +152,7 @@ impl<'a, T: Harness> World<'a, T> {
             }
             Step::Again { by } => match self.worker(by).last.clone() {
                 Some(Sent::Next(next)) => self.next(by, next).await,
-                Some(Sent::Enqueue(call, messages)) => {
-                    self.both(async |queue| queue.enqueue(call, &messages).await)
-                        .await;
-                }
+                Some(Sent::Enqueue(call, messages)) => self.submit(call, &messages).await,
                 None => {}
             },
             Step::Resolve {
@@ -238,12 +248,44 @@ impl<'a, T: Harness> World<'a, T> {
 
     async fn enqueue(&mut self, by: u8, lane: u8, shapes: &[Shape], fate: Fate) {
         let messages: Vec<_> = shapes.iter().map(|shape| self.message(shape)).collect();
+        self.commit(by, lane, messages, fate).await;
+    }
+
+    async fn stage(&self, message: &NewMessage, damage: Damage) {
+        let first = u32::from(damage == Damage::Missing);
+        for number in first..message.header.body.chunks {
+            let chunk = || Bytes::from(vec![number as u8; 3]);
+            self.both(async |queue| queue.stage(message.id, number, chunk()).await)
+                .await;
+        }
+        match damage {
+            Damage::None | Damage::Missing => {}
+            Damage::GivenUp => {
+                self.both(async |queue| queue.unstage(message.id).await)
+                    .await;
+            }
+            // By more than a clock goes back in a schedule.
+            Damage::Overdue => self.model.pass(STAGED_FOR + Duration::from_secs(600)),
+        }
+    }
+
+    /// Nothing of a group happens when one lacks chunks: that is an answer, too.
+    async fn submit(&self, call: Call, messages: &[NewMessage]) {
+        self.both(async |queue| match queue.enqueue(call, messages).await {
+            Ok(taken) => Ok(Ok(taken)),
+            Err(QueueError::Incomplete(message)) => Ok(Err(message)),
+            Err(error) => Err(error),
+        })
+        .await
+        .map_or_else(drop, drop);
+    }
+
+    async fn commit(&mut self, by: u8, lane: u8, messages: Vec<NewMessage>, fate: Fate) {
         self.messages.extend(messages.iter().cloned());
         let call = self.call(by, lane);
         self.worker(by).last = Some(Sent::Enqueue(call, messages.clone()));
-        let commit = async |queue: Arc<dyn Queue>| queue.enqueue(call, &messages).await;
         if !matches!(fate, Fate::Late) {
-            self.both(commit).await;
+            self.submit(call, &messages).await;
         }
         if !matches!(fate, Fate::Answered) {
             for message in &messages {
@@ -253,7 +295,7 @@ impl<'a, T: Harness> World<'a, T> {
             }
         }
         if matches!(fate, Fate::Late) {
-            self.both(commit).await;
+            self.submit(call, &messages).await;
         }
     }
 
@@ -326,7 +368,11 @@ impl<'a, T: Harness> World<'a, T> {
             let octets = records.into_iter().map(|record| {
                 record.map(|record| record.map(|record| (record.header, record.content.concat())))
             });
-            Ok(octets.collect::<Vec<_>>())
+            let chunks = [
+                queue.read_chunk(id, 0).await?,
+                queue.read_chunk(id, 1).await?,
+            ];
+            Ok((octets.collect::<Vec<_>>(), chunks))
         })
         .await;
     }
@@ -395,6 +441,9 @@ impl<'a, T: Harness> World<'a, T> {
                 break;
             }
         }
+        // Chunks whose messages never came.
+        self.model.pass(STAGED_FOR * 2);
+        self.beat(0).await;
         let left = self.compare_remains().await;
         let nothing = Remains {
             workers: 1,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::sample::Index;
 use queue::id::{Call, Handle, MessageId, QueueId, SlotId};
 use queue::operation::{Claim, Rest, Settlement};
-use queue::record::NewMessage;
+use queue::record::{CHUNK, NewMessage};
 
 use super::super::step::{self, Outcome, PROCESSES, Pick, QUEUES, SITES, Shape, Wanted};
 use super::{Worker, World};
@@ -131,6 +131,15 @@ impl<T: Harness> World<'_, T> {
             task.queue = queue_number(*queue);
         }
         new
+    }
+
+    pub(super) fn large(&mut self, shape: &Shape, chunks: u8) -> NewMessage {
+        let mut large = self.message(shape);
+        large.content = Vec::new();
+        let body = &mut large.header.body;
+        body.chunks = chunks.into();
+        body.stored = u64::from(chunks) * CHUNK as u64;
+        large
     }
 }
 
