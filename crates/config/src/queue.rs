@@ -24,6 +24,19 @@ pub struct Queue {
     pub lifetime: Duration,
     #[serde(default)]
     pub retry: Retry,
+    /// The schema to put in force (`docs/upgrade.md`); nothing said, it stays what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<u32>,
+    #[serde(default)]
+    pub journal: Journal,
+}
+
+/// The journal of outcomes, kept in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Journal {
+    /// Entries kept, of up to some thirty outcomes; 0 for no journal.
+    pub entries: u32,
 }
 
 fn default_id() -> String {

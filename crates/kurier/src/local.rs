@@ -63,6 +63,8 @@ pub(crate) fn configuration(arguments: &LocalArguments) -> Result<Loaded, LocalE
             durability: config::queue::Durability::default(),
             lifetime: Duration::from_secs(120 * 3600),
             retry: config::queue::Retry::default(),
+            schema: None,
+            journal: config::queue::Journal::default(),
         },
         delivery: config::delivery::Delivery::default(),
         // All clients have one address here.

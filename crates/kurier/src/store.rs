@@ -12,12 +12,13 @@ use config::queue::{self as configured, Source};
 use config::{RedisUrl, RedisUrlError, RelayConfig, Violation};
 use queue::durability::Durability;
 use queue::embedded::EmbeddedQueue;
-use queue::id::{Call, Handle, MessageId, WorkerId};
+use queue::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use queue::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
 };
 use queue::record::{NewMessage, Record};
 use queue::redis::{OpenError, Redis, Settings};
+use queue::schema::READS;
 use queue::{Queue, QueueError, RecordError};
 
 /// Opens the queue. A Redis that is away is no error, and neither is an address or an authority
@@ -29,10 +30,14 @@ use queue::{Queue, QueueError, RecordError};
 pub(crate) fn open(config: &RelayConfig) -> Result<Arc<dyn Queue>> {
     let redis = match &config.queue.source {
         Source::Embedded(embedded) => {
+            if let Some(schema) = config.queue.schema {
+                READS.admit(schema)?;
+            }
             std::fs::create_dir_all(&embedded.path)
                 .with_context(|| format!("{} cannot be made", embedded.path.display()))?;
             let file = embedded.path.join(QUEUE_FILE);
             let queue = EmbeddedQueue::open(&file, &relay::timing(&config.timing))?;
+            queue.keep_journal(config.queue.journal.entries);
             return Ok(Arc::new(queue));
         }
         Source::Redis(redis) => redis,
@@ -54,10 +59,10 @@ pub(crate) fn open(config: &RelayConfig) -> Result<Arc<dyn Queue>> {
 /// What keeps the queue of `config` from being opened, without opening it. Of content that
 /// [`open`] waits for only where `of_content` says so.
 pub(crate) fn check(config: &RelayConfig, of_content: bool) -> Option<Violation> {
-    let Source::Redis(redis) = &config.queue.source else {
-        return None;
+    let error = match &config.queue.source {
+        Source::Embedded(_) => StoreError::Open(READS.admit(config.queue.schema?).err()?.into()),
+        Source::Redis(redis) => open_redis(config, redis).err()?,
     };
-    let error = open_redis(config, redis).err()?;
     (of_content || !error.is_of_content()).then(|| Violation {
         field: error.field().to_owned(),
         message: error.to_string(),
@@ -96,6 +101,8 @@ fn open_redis(config: &RelayConfig, redis: &configured::Redis) -> Result<Redis, 
     let timing = relay::timing(&config.timing);
     let mut settings = Settings::new(url.trim().to_owned(), id, owner, timing);
     settings.ca_file.clone_from(&redis.ca_file);
+    settings.schema = config.queue.schema;
+    settings.journal_keeps = config.queue.journal.entries;
     Ok(Redis::open(&settings)?)
 }
 
@@ -138,6 +145,7 @@ impl StoreError {
         match self {
             Self::InClear | Self::Open(OpenError::Roots { .. }) => "queue.source.redis.caFile",
             Self::Open(OpenError::QueueId) => "queue.id",
+            Self::Open(OpenError::Schema(_)) => "queue.schema",
             Self::Open(_) => "queue.source.redis",
             Self::Unreadable { field, .. } => field,
             Self::Url(_) => "queue.source.redis.url",
@@ -245,6 +253,14 @@ impl Queue for Waiting {
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
         self.queue()?.hasten(route, max).await
+    }
+
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError> {
+        self.queue()?.journal(after, max).await
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {

@@ -32,10 +32,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::durability::Durability;
-use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::model::{Remains, Scheduler, WallClock};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
+    Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -98,6 +99,11 @@ impl EmbeddedQueue {
         file.restore(&mut scheduler, clock.now())?;
         let committer = Committer::start(file, scheduler, clock).map_err(OpenError::Thread)?;
         Ok(Self { committer })
+    }
+
+    /// The journal keeps its last `entries`.
+    pub fn keep_journal(&self, entries: u32) {
+        self.committer.reader().keep_journal(entries);
     }
 
     /// What is left in it and in its file, once everything that waits is written.
@@ -229,6 +235,19 @@ impl Queue for EmbeddedQueue {
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
         Ok(self.step(|scheduler, now| scheduler.hasten(now, route, max)))
+    }
+
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError> {
+        self.committer.run(|reply| Job::Flush { reply }).await?;
+        let reader = self.committer.reader();
+        tokio::task::spawn_blocking(move || reader.read_journal(after, usize::from(max)))
+            .await
+            .map_err(|error| QueueError::Unreachable(error.to_string()))?
+            .map_err(|error| QueueError::Unreachable(error.to_string()))
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {

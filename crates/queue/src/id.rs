@@ -55,6 +55,14 @@ pub struct SlotId {
     pub index: u16,
 }
 
+/// Position in the journal: when the call settled, and which of that moment. Written `<ms>-<n>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct JournalId {
+    /// Milliseconds since the epoch, by the queue's clock; it never goes back.
+    pub ms: u64,
+    pub n: u64,
+}
+
 /// Position of a call in its lane (one lane = one strictly sequential caller).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Call {
@@ -78,6 +86,8 @@ pub enum ParseIdError {
     Handle,
     #[error("not a worker id of 32 lower-case hexadecimal digits")]
     WorkerId,
+    #[error("not a position in the journal of the form <ms>-<n>")]
+    JournalId,
     #[error("not a slot id of the form <lane>.<n>.<index>")]
     SlotId,
 }
@@ -268,6 +278,25 @@ impl FromStr for WorkerId {
     }
 }
 
+impl fmt::Display for JournalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.n)
+    }
+}
+
+impl FromStr for JournalId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let (ms, n) = text.split_once('-').ok_or(ParseIdError::JournalId)?;
+        let part = |text| parse_decimal(text).ok_or(ParseIdError::JournalId);
+        Ok(Self {
+            ms: part(ms)?,
+            n: part(n)?,
+        })
+    }
+}
+
 impl fmt::Display for SlotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.lane, self.n, self.index)
@@ -312,7 +341,9 @@ macro_rules! written_form {
     )*};
 }
 
-written_form!(MessageId, TaskId, QueueId, Handle, WorkerId, SlotId);
+written_form!(
+    MessageId, TaskId, QueueId, Handle, WorkerId, SlotId, JournalId
+);
 
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const MESSAGE_ID_LENGTH: usize = 26;
@@ -447,6 +478,13 @@ mod tests {
             Err(ParseIdError::WorkerId)
         );
         assert_eq!("1.2".parse::<SlotId>(), Err(ParseIdError::SlotId));
+        for text in ["", "1", "1-", "-1", "1-+2", "01-2", "1-2-3"] {
+            assert_eq!(
+                text.parse::<JournalId>(),
+                Err(ParseIdError::JournalId),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -477,6 +515,7 @@ mod tests {
             same(&Handle::new(task, queue.clone()));
             same(&WorkerId::from_octets(octets));
             same(&SlotId { lane: ordinal, n, index: ordinal });
+            same(&JournalId { ms: n, n: ordinal.into() });
             let json = serde_json::to_string(&queue).unwrap();
             prop_assert_eq!(serde_json::from_str::<QueueId>(&json).unwrap(), queue);
         }

@@ -14,7 +14,7 @@
 //! 4. `claim`: tasks go to a worker, within the slots of each site;
 //! 5. `settle`: outcomes per recipient; a task ends or goes back;
 //! 6. `reap`: what dead workers held goes back;
-//! 7. `expiry`, `limits`.
+//! 7. `expiry`, `limits`, `journal`.
 //!
 //! Invariants:
 //! * A task is in one `Place`: it waits, or one worker holds it. It has no third state.
@@ -27,7 +27,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::id::{MessageId, TaskId, WorkerId};
+use crate::id::{JournalId, MessageId, TaskId, WorkerId};
 use crate::operation::Timing;
 
 mod abort;
@@ -37,6 +37,7 @@ mod clock;
 mod enqueue;
 mod expiry;
 mod hasten;
+mod journal;
 mod lane;
 mod lease;
 mod limits;
@@ -79,6 +80,7 @@ pub struct Scheduler {
     workers: BTreeMap<WorkerId, Worker>,
     /// What has come of bodies whose messages are not enqueued yet.
     staged: HashMap<MessageId, stage::Staged>,
+    last_journaled: JournalId,
     changes: Vec<Change>,
 }
 
@@ -99,6 +101,7 @@ impl Scheduler {
             limits: limits::InForce::default(),
             workers: BTreeMap::new(),
             staged: HashMap::new(),
+            last_journaled: JournalId::default(),
             changes: Vec::new(),
         }
     }

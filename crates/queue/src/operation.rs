@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{Call, Handle, MessageId, QueueId, SlotId, TaskId};
+use crate::id::{Call, Handle, JournalId, MessageId, QueueId, SlotId, TaskId};
 use crate::record::{NewMessage, TaskState};
 
 /// Timing of leases, in one place, given at construction of a back end.
@@ -61,6 +61,23 @@ pub struct Settlement {
     pub rest: Rest,
     /// Notification about `failed`, enqueued in the same step and only if this call held the fence.
     pub notification: Option<NewMessage>,
+    /// What the journal says of it, opaque here; nothing where it is empty. It comes into the journal when
+    /// the call held the fence or delivered something.
+    pub journal: Bytes,
+}
+
+impl Settlement {
+    /// Whether the journal has it, should the call turn out to be stale.
+    pub(crate) fn is_journaled(&self, stale: bool) -> bool {
+        !self.journal.is_empty() && (!stale || !self.delivered.is_empty())
+    }
+}
+
+/// The outcomes of one call of `next`, in the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Journaled {
+    pub id: JournalId,
+    pub outcomes: Vec<Bytes>,
 }
 
 /// What becomes of the recipients that are neither delivered nor failed nor resolved before.

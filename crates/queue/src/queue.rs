@@ -2,9 +2,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::durability::Durability;
-use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
 };
 use crate::record::{NewMessage, Record};
 
@@ -76,6 +76,14 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Makes up to `max` tasks of `route`, at most 1000, due that wait for a later attempt; how many.
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError>;
+
+    /// Up to `max` entries of the journal behind `after`, the oldest first. The journal keeps as many as
+    /// the back end was told to; none unless it was told.
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError>;
 
     async fn counts(&self) -> Result<Counts, QueueError>;
 

@@ -21,6 +21,7 @@
 //! | `rcl` | hash | how often a begun task was taken back |
 //! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `weight:<tenant>` |
 //! | `ln:<wid>` | hash | lane -> last n, and its reply |
+//! | `ev` | stream | the journal: outcomes of one call, packed |
 //! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq` and finishes of tenants; schema and owner |
 //!
 //! Invariants:
@@ -48,9 +49,10 @@ use self::reply::unexpected;
 use self::script::Script;
 use self::store::push_call;
 use crate::durability::Durability;
-use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
+    Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -82,6 +84,7 @@ pub struct Redis {
     /// Chunks of bodies.
     bulk: Pool,
     timing: Timing,
+    journal_keeps: u32,
 }
 
 impl Redis {
@@ -99,6 +102,7 @@ impl Redis {
             heartbeat: pool(1),
             bulk: pool(4),
             timing: settings.timing,
+            journal_keeps: settings.journal_keeps,
             connector: Arc::clone(&connector),
         })
     }
@@ -177,7 +181,12 @@ impl Queue for Redis {
     }
 
     async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
-        let call = next::complete(self.dispatch.call(Script::Next), next, &self.timing)?;
+        let call = next::complete(
+            self.dispatch.call(Script::Next),
+            next,
+            &self.timing,
+            self.journal_keeps,
+        )?;
         next::reply_of(next.call, self.dispatch.run(call).await?)
     }
 
@@ -267,6 +276,30 @@ impl Queue for Redis {
             }
             other => Err(unexpected("hasten", &other)),
         }
+    }
+
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError> {
+        let mut call = self.reads.call(Script::Journal);
+        match after {
+            Some(after) => call.arg(format!("({after}")),
+            None => call.arg("-"),
+        };
+        call.arg(max);
+        let mut fields = Fields::of(self.reads.run(call).await?, "journal")?;
+        let mut entries = Vec::new();
+        while !fields.is_empty() {
+            let id = fields.parsed()?;
+            let count = fields.count()?;
+            let outcomes = (0..count)
+                .map(|_| fields.octets())
+                .collect::<Result<_, _>>()?;
+            entries.push(Journaled { id, outcomes });
+        }
+        Ok(entries)
     }
 
     /// Page by page, so that many queues do not stop everybody else; each page is one step.

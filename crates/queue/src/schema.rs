@@ -31,6 +31,20 @@ pub struct Reads {
 }
 
 impl Reads {
+    /// Whether a configuration may ask for `schema`.
+    ///
+    /// # Errors
+    /// When this program does not write it.
+    pub fn admit(self, schema: Schema) -> Result<(), NotWritten> {
+        if self.contains(schema) {
+            return Ok(());
+        }
+        Err(NotWritten {
+            asked: schema,
+            reads: self,
+        })
+    }
+
     pub fn contains(self, schema: Schema) -> bool {
         RangeInclusive::new(self.oldest, self.newest).contains(&schema)
     }
@@ -43,6 +57,14 @@ impl fmt::Display for Reads {
         }
         write!(f, "schemas {} to {}", self.oldest, self.newest)
     }
+}
+
+/// Why a schema cannot be put in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("schema {asked} is not one that this program writes: it knows {reads}")]
+pub struct NotWritten {
+    asked: Schema,
+    reads: Reads,
 }
 
 /// Why a program cannot use a queue.

@@ -48,8 +48,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Queue;
-use crate::id::{MessageId, WorkerId};
-use crate::operation::Timing;
+use crate::id::{JournalId, MessageId, WorkerId};
+use crate::operation::{Journaled, Timing};
 use crate::record::NewMessage;
 
 pub use self::claim::{Claim, Grant, Outcome, RecordUnavailable, Work};
@@ -236,6 +236,18 @@ impl Worker {
     /// As the back end says.
     pub async fn counts(&self) -> Result<crate::operation::Counts, crate::QueueError> {
         self.shared.queue.counts().await
+    }
+
+    /// Up to `max` entries of the journal of outcomes behind `after`, the oldest first.
+    ///
+    /// # Errors
+    /// As the back end says.
+    pub async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, crate::QueueError> {
+        self.shared.queue.journal(after, max).await
     }
 
     /// Writes the limits of sites into the queue, unless newer ones are there.

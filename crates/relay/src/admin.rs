@@ -57,10 +57,11 @@ pub(crate) fn status(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// `/v1/queue`, `/v1/claiming`.
+/// `/v1/queue`, `/v1/journal`, `/v1/claiming`.
 pub(crate) fn management(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/queue", get(management::queue))
+        .route("/v1/journal", get(management::journal))
         .route("/v1/claiming", put(management::set_claiming))
         .with_state(admin)
 }

@@ -27,6 +27,7 @@ mod agent;
 mod connect;
 mod connection;
 mod disposition;
+mod journal;
 mod load;
 mod notes;
 mod notification;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub resolver: nexthop::Settings,
     pub retry: Retry,
     pub limits: Limits,
+    /// Whether outcomes are told to the journal.
+    pub journal: bool,
     pub messages_per_connection: u32,
     /// Grants at work in this process at the same time; looked at when delivery starts.
     pub agents: usize,
@@ -112,6 +115,7 @@ impl Settings {
                 concurrency_default: 20,
                 ..Limits::default()
             },
+            journal: false,
             messages_per_connection: 100,
             agents: 256,
             connect_timeout: Duration::from_secs(30),

@@ -65,6 +65,7 @@ fn settings(active: &Active, pod_name: &str) -> Settings {
             .map(|tenant| (tenant.name.clone(), tenant.weight))
             .collect(),
     };
+    settings.journal = config.queue.journal.entries > 0;
     settings.messages_per_connection = delivery.messages_per_connection;
     settings
 }

@@ -79,6 +79,7 @@ pub(crate) async fn dispatch(
             recipients: 1,
             rest: Rest::None,
             notification: None,
+            journal: Bytes::new(),
         });
         next.settlements = delivered.collect();
     }

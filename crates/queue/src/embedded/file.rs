@@ -1,7 +1,9 @@
 //! The file itself: tables, one transaction for each batch, opening it again after a failure.
 
 use std::fmt;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -10,8 +12,9 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use super::OpenError;
 use super::job::{Entry, Incoming};
 use super::row;
-use crate::id::MessageId;
+use crate::id::{JournalId, MessageId};
 use crate::model::{Change, Restored, Scheduler};
+use crate::operation::Journaled;
 use crate::queue::RecordError;
 use crate::record::{Header, Prefix, Record};
 use crate::schema::{READS, Schema};
@@ -23,6 +26,7 @@ const TASKS: TableDefinition<'_, (u128, u16), &[u8]> = TableDefinition::new("tas
 const CHUNKS: TableDefinition<'_, (u128, u32), &[u8]> = TableDefinition::new("chunks");
 /// Those of them whose message has not been enqueued.
 const STAGED: TableDefinition<'_, u128, ()> = TableDefinition::new("staged");
+const JOURNAL: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("journal");
 
 /// Pages kept in memory. What is enqueued is mostly delivered from the worker's own cache.
 const CACHE: usize = 16 * 1024 * 1024;
@@ -32,6 +36,8 @@ pub(super) struct File {
     open: Box<Opener>,
     /// Absent after a failure, until it could be opened again.
     database: RwLock<Option<Database>>,
+    /// Entries of the journal.
+    journal_keeps: AtomicU32,
 }
 
 pub(super) type Opener = dyn Fn() -> Result<Database, OpenError> + Send + Sync;
@@ -66,6 +72,7 @@ impl File {
             path: path.to_owned(),
             open,
             database: RwLock::new(Some(database)),
+            journal_keeps: AtomicU32::new(0),
         })
     }
 
@@ -95,7 +102,34 @@ impl File {
         log: &[Entry],
         messages: impl Iterator<Item = &'a Incoming>,
     ) -> Result<(), Box<redb::Error>> {
-        self.with(|database| write(database, now, log, messages))
+        let keeps = self.journal_keeps.load(Ordering::Relaxed);
+        self.with(|database| write(database, now, log, messages, keeps))
+    }
+
+    pub(super) fn keep_journal(&self, entries: u32) {
+        self.journal_keeps.store(entries, Ordering::Relaxed);
+    }
+
+    /// Up to `max` entries behind `after`.
+    pub(super) fn read_journal(
+        &self,
+        after: Option<JournalId>,
+        max: usize,
+    ) -> Result<Vec<Journaled>, Box<redb::Error>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(JOURNAL)?;
+            let after = after.map_or(Bound::Unbounded, |id| Bound::Excluded((id.ms, id.n)));
+            let mut entries = Vec::new();
+            for row in table.range((after, Bound::Unbounded))?.take(max) {
+                let (id, row) = row?;
+                let (ms, n) = id.value();
+                entries.push(Journaled {
+                    id: JournalId { ms, n },
+                    outcomes: row::read_journaled(row.value()),
+                });
+            }
+            Ok(entries)
+        })
     }
 
     pub(super) fn read(
@@ -249,6 +283,7 @@ fn prepare(database: &Database) -> Result<(), Prepare> {
         while let Some(message) = staged.pop_first()?.map(|(key, _)| key.value()) {
             drop_chunks(&mut chunks, message)?;
         }
+        transaction.open_table(JOURNAL)?;
     }
     transaction.commit()?;
     Ok(())
@@ -262,6 +297,10 @@ fn restore(
     let transaction = database.begin_read()?;
     let messages = transaction.open_table(MESSAGES)?;
     let states = transaction.open_table(TASKS)?;
+    if let Some((id, _)) = transaction.open_table(JOURNAL)?.last()? {
+        let (ms, n) = id.value();
+        scheduler.restore_journal(JournalId { ms, n });
+    }
     let (mut restored, mut unreadable) = (0, 0);
     for entry in messages.iter()? {
         let (id, row) = entry?;
@@ -311,6 +350,7 @@ fn write<'a>(
     now: u64,
     log: &[Entry],
     messages: impl Iterator<Item = &'a Incoming>,
+    journal_keeps: u32,
 ) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
@@ -340,6 +380,16 @@ fn write<'a>(
                     let id = key(*message);
                     transaction.open_table(STAGED)?.remove(id)?;
                     drop_chunks(&mut chunks, id)?;
+                }
+                Entry::Change(Change::Journaled(entry)) => {
+                    if journal_keeps > 0 {
+                        let mut journal = transaction.open_table(JOURNAL)?;
+                        let row = row::write_journaled(&entry.outcomes);
+                        journal.insert((entry.id.ms, entry.id.n), row.as_slice())?;
+                        while journal.len()? > u64::from(journal_keeps) {
+                            journal.pop_first()?;
+                        }
+                    }
                 }
                 Entry::Record(message) => insert(&mut records, now, message)?,
             }

@@ -3,7 +3,8 @@
 //! * message: expiry in ms (8 octets), then the record as [`record`](crate::record) has it;
 //! * task: nothing when it has ended, else due in ms (8), attempts (4), begun by an owner that did
 //!   not settle it (1), count of resolved recipients (2), for each index (2) and outcome (1), then
-//!   the worker's notes. A task without a row waits as it was enqueued.
+//!   the worker's notes. A task without a row waits as it was enqueued;
+//! * entry of the journal: for each outcome its length (4) and octets.
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -55,6 +56,29 @@ pub(super) fn read_state(mut row: &[u8]) -> Option<(u64, TaskState)> {
     ))
 }
 
+/// An entry of the journal: for each outcome its length (4) and octets.
+pub(super) fn write_journaled(outcomes: &[Bytes]) -> Vec<u8> {
+    let length = outcomes.iter().map(|outcome| 4 + outcome.len()).sum();
+    let mut row = Vec::with_capacity(length);
+    for outcome in outcomes {
+        row.put_u32(outcome.len() as u32);
+        row.put_slice(outcome);
+    }
+    row
+}
+
+/// What [`write_journaled`] wrote, as far as it is that.
+pub(super) fn read_journaled(mut row: &[u8]) -> Vec<Bytes> {
+    let mut outcomes = Vec::new();
+    while let Ok(length) = row.try_get_u32()
+        && let Some((outcome, rest)) = row.split_at_checked(length as usize)
+    {
+        outcomes.push(Bytes::copy_from_slice(outcome));
+        row = rest;
+    }
+    outcomes
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -75,8 +99,15 @@ mod tests {
         }
 
         #[test]
+        fn outcomes_written_and_read_back(outcomes: Vec<Vec<u8>>) {
+            let outcomes: Vec<Bytes> = outcomes.into_iter().map(Bytes::from).collect();
+            prop_assert_eq!(read_journaled(&write_journaled(&outcomes)), outcomes);
+        }
+
+        #[test]
         fn hostile_octets_never_panic(row: Vec<u8>) {
             let _ = read_state(&row);
+            let _ = read_journaled(&row);
         }
     }
 }

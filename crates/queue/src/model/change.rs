@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::state::{Message, Place, Task};
 use crate::id::{MessageId, QueueId, TaskId};
+use crate::operation::Journaled;
 use crate::record::TaskState;
 
 /// One consequence of a step. What is not said here may be forgotten: a message that was enqueued
@@ -22,6 +23,8 @@ pub enum Change {
         due: u64,
         state: TaskState,
     },
+    /// The journal grows by this.
+    Journaled(Journaled),
 }
 
 /// A task found in a store.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::{Change, Remains, Scheduler, WallClock};
 use crate::durability::Durability;
-use crate::id::{Call, Handle, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
+    Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -26,6 +27,8 @@ struct State {
     scheduler: Scheduler,
     records: HashMap<MessageId, Record>,
     bodies: HashMap<MessageId, BTreeMap<u32, Bytes>>,
+    journal: VecDeque<Journaled>,
+    journal_keeps: usize,
 }
 
 impl ModelQueue {
@@ -34,11 +37,18 @@ impl ModelQueue {
             scheduler: Scheduler::new(timing),
             records: HashMap::new(),
             bodies: HashMap::new(),
+            journal: VecDeque::new(),
+            journal_keeps: 0,
         };
         Self {
             state: Mutex::new(state),
             clock,
         }
+    }
+
+    /// The journal keeps its last `entries`.
+    pub fn keep_journal(&self, entries: u32) {
+        self.lock().journal_keeps = entries as usize;
     }
 
     /// What is left in it.
@@ -59,9 +69,18 @@ impl ModelQueue {
         let now = self.clock.now();
         let reply = step(&mut state, now);
         for change in state.scheduler.take_changes() {
-            if let Change::Removed(message) | Change::Unstaged(message) = change {
-                state.records.remove(&message);
-                state.bodies.remove(&message);
+            match change {
+                Change::Removed(message) | Change::Unstaged(message) => {
+                    state.records.remove(&message);
+                    state.bodies.remove(&message);
+                }
+                Change::Journaled(entry) => {
+                    state.journal.push_back(entry);
+                    let keeps = state.journal_keeps;
+                    let over = state.journal.len().saturating_sub(keeps);
+                    state.journal.drain(..over);
+                }
+                Change::Ended(_) | Change::State { .. } => {}
             }
         }
         reply
@@ -199,6 +218,17 @@ impl Queue for ModelQueue {
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
         Ok(self.step(|state, now| state.scheduler.hasten(now, route, max)))
+    }
+
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError> {
+        let state = self.lock();
+        let entries = state.journal.iter();
+        let behind = entries.filter(|entry| after.is_none_or(|after| entry.id > after));
+        Ok(behind.take(usize::from(max)).cloned().collect())
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {

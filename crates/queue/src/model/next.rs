@@ -50,6 +50,7 @@ impl Scheduler {
                 settled.stale.push(position);
             }
         }
+        self.journal(now, &next.settlements, &settled.stale);
         if !next.settlements.is_empty() {
             self.record(next.call, None);
         }

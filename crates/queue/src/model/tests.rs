@@ -553,6 +553,7 @@ fn settlement(claimed: &Claimed, outcome: &Outcome) -> Settlement {
         recipients: 2,
         rest,
         notification: None,
+        journal: Bytes::new(),
     }
 }
 

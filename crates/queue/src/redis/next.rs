@@ -15,7 +15,14 @@ use crate::operation::{
 use crate::queue::QueueError;
 
 /// Completes the call of the script with its command.
-pub(super) fn complete(mut command: Cmd, next: &Next, timing: &Timing) -> Result<Cmd, QueueError> {
+///
+/// The journal keeps its last `journal_keeps` entries; none are made when that is 0.
+pub(super) fn complete(
+    mut command: Cmd,
+    next: &Next,
+    timing: &Timing,
+    journal_keeps: u32,
+) -> Result<Cmd, QueueError> {
     push_call(&mut command, next.call);
     command.write_arg_fmt(timing.claim.as_millis());
     command.write_arg_fmt(timing.safety_wake.as_millis());
@@ -43,6 +50,9 @@ pub(super) fn complete(mut command: Cmd, next: &Next, timing: &Timing) -> Result
     match &next.claim {
         None => _ = command.arg(0),
         Some(claim) => push_claim(&mut command, claim),
+    }
+    if journal_keeps > 0 {
+        push_journal(&mut command, &next.settlements, journal_keeps);
     }
     Ok(command)
 }
@@ -139,6 +149,21 @@ fn push_claim(command: &mut Cmd, claim: &Claim) {
     command.arg(claim.by_name.len());
     for handle in &claim.by_name {
         command.write_arg_fmt(handle);
+    }
+}
+
+fn push_journal(command: &mut Cmd, settlements: &[Settlement], keeps: u32) {
+    let mut is_first = true;
+    for (position, settlement) in (0_u32..).zip(settlements) {
+        if settlement.is_journaled(false) {
+            if std::mem::take(&mut is_first) {
+                command.arg(keeps);
+            }
+            command
+                .arg(position)
+                .arg(u8::from(settlement.is_journaled(true)))
+                .arg(&settlement.journal[..]);
+        }
     }
 }
 

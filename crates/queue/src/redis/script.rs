@@ -15,6 +15,7 @@ pub(super) enum Script {
     Counts,
     Expiring,
     Hasten,
+    Journal,
     Next,
     Register,
     Resolve,
@@ -24,7 +25,7 @@ pub(super) enum Script {
 
 impl Script {
     /// In the order of their declaration, which is their index.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Abort,
         Self::Beat,
         Self::Begin,
@@ -32,6 +33,7 @@ impl Script {
         Self::Counts,
         Self::Expiring,
         Self::Hasten,
+        Self::Journal,
         Self::Next,
         Self::Register,
         Self::Resolve,
@@ -60,12 +62,14 @@ impl Script {
             Self::Counts => &[NOW, include_str!("lua/counts.lua")],
             Self::Expiring => &[NOW, include_str!("lua/expiring.lua")],
             Self::Hasten => &[NOW, include_str!("lua/hasten.lua")],
+            Self::Journal => &[NOW, include_str!("lua/journal.lua")],
             Self::Next => &[
                 NOW,
                 TURN,
                 TASK,
                 include_str!("lua/settle.lua"),
                 include_str!("lua/claim.lua"),
+                include_str!("lua/journaled.lua"),
                 include_str!("lua/next.lua"),
             ],
             Self::Register => &[NOW, include_str!("lua/register.lua")],

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::connection::{Address, Target};
 use crate::operation::Timing;
-use crate::schema::{self, Reads, Schema};
+use crate::schema::{self, NotWritten, Reads, Schema};
 
 /// How to reach a Redis and which queue in it is meant.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Settings {
     pub reads: Reads,
     /// The schema to put in force, when no pod is left that does not read it; `None` leaves it.
     pub schema: Option<Schema>,
+    /// How many entries the journal keeps, one for each call that settles, some more at times; 0 for no journal.
+    pub journal_keeps: u32,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
 }
@@ -43,6 +45,7 @@ impl Settings {
             timing,
             reads: schema::READS,
             schema: None,
+            journal_keeps: 0,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(10),
         }
@@ -54,11 +57,8 @@ impl Settings {
         if queue.is_empty() || queue.len() > 200 || queue.contains(forbidden) {
             return Err(OpenError::QueueId);
         }
-        if let Some(asked) = self.schema.filter(|schema| !self.reads.contains(*schema)) {
-            return Err(OpenError::Schema {
-                asked,
-                reads: self.reads,
-            });
+        if let Some(asked) = self.schema {
+            self.reads.admit(asked)?;
         }
         let address = Address::parse(&self.url)?;
         let tls = match address.tls {
@@ -101,8 +101,8 @@ pub enum OpenError {
         "the queue's id is empty, over 200 octets, or holds braces, spaces or control characters"
     )]
     QueueId,
-    #[error("schema {asked} is not one that this program writes: it knows {reads}")]
-    Schema { asked: Schema, reads: Reads },
+    #[error(transparent)]
+    Schema(#[from] NotWritten),
     #[error("cannot read root certificates from {path}: {reason}")]
     Roots { path: PathBuf, reason: String },
     #[error("TLS cannot be set up: {0}")]

@@ -166,6 +166,8 @@ pub struct Outcome {
     pub rest: Rest,
     /// Tells the sender about `failed`; enqueued in the same step.
     pub notification: Option<NewMessage>,
+    /// What the journal says of it; nothing where it is empty.
+    pub journal: Bytes,
 }
 
 impl Claim {
@@ -318,6 +320,7 @@ impl Claim {
                 recipients: outcome.recipients,
                 rest: outcome.rest,
                 notification: outcome.notification,
+                journal: outcome.journal,
             },
             None,
         );
@@ -338,6 +341,7 @@ impl Claim {
                 recipients,
                 rest: Rest::Kept,
                 notification: None,
+                journal: Bytes::new(),
             },
             Some(goes_on),
         );
@@ -442,6 +446,7 @@ impl Drop for Claim {
                     recipients: u16::MAX,
                     rest: Rest::GivenBack,
                     notification: None,
+                    journal: Bytes::new(),
                 },
                 None,
             );

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -266,6 +267,7 @@ impl Lane {
                         recipients: u16::MAX,
                         rest: Rest::GivenBack,
                         notification: None,
+                        journal: Bytes::new(),
                     },
                     worker,
                     serial: NO_SERIAL,

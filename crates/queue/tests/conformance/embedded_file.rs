@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use queue::Queue;
 use queue::embedded::{EmbeddedQueue, OpenError};
+use queue::operation::Settlement;
 
 use crate::caller::{Caller, deferred};
 use crate::clock::Clock;
@@ -69,4 +71,42 @@ fn a_second_one_on_the_same_file_is_refused() {
     );
     drop(first);
     EmbeddedQueue::open(&path, &TIMING).unwrap();
+}
+
+#[tokio::test]
+async fn the_journal_outlives_the_process_and_stays_within_its_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue");
+    let clock = Clock::new();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let queue = EmbeddedQueue::open_with(&path, &TIMING, clock.wall()).unwrap();
+        queue.keep_journal(4);
+        let queue = std::sync::Arc::new(queue);
+        let mut worker = Caller::register(queue.clone()).await;
+        for _ in 0..2 {
+            let sent = message(&["example.net"]);
+            worker.enqueue(std::slice::from_ref(&sent)).await;
+            worker.claim(1, 1).await;
+            let settlement = Settlement {
+                journal: Bytes::from_static(b"delivered"),
+                ..delivered(&handles_of(&sent)[0])
+            };
+            worker.settle(vec![settlement]).await;
+        }
+        ids.push(
+            queue
+                .journal(None, 9)
+                .await
+                .unwrap()
+                .iter()
+                .map(|entry| entry.id)
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(ids.iter().map(Vec::len).collect::<Vec<_>>(), [2, 4, 4]);
+    // Those of before are the first, and the oldest have gone.
+    assert_eq!(ids[1][..2], ids[0]);
+    assert_eq!(ids[2][..2], ids[1][2..]);
+    assert!(ids[2].is_sorted(), "{ids:?}");
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::redis_fixture::TIMING;
+use crate::redis_fixture::{JOURNAL_KEEPS, TIMING};
 
 mod served;
 
@@ -141,6 +141,7 @@ impl Harness for Model {
 impl Model {
     pub(crate) fn by(clock: Clock) -> Self {
         let queue = Arc::new(ModelQueue::new(&TIMING, clock.wall()));
+        queue.keep_journal(JOURNAL_KEEPS);
         Self { clock, queue }
     }
 }
@@ -178,6 +179,7 @@ impl Embedded {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("queue");
         let queue = EmbeddedQueue::open_with(&path, &TIMING, clock.wall()).expect("a new file");
+        queue.keep_journal(JOURNAL_KEEPS);
         Self {
             clock,
             queue: Arc::new(queue),

@@ -395,3 +395,25 @@ async fn a_password_is_sent_and_a_wrong_one_reported() {
         assert!(!text.contains("wrong@"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn the_journal_stays_near_its_bound() {
+    let server = RedisServer::start();
+    let mut settings = settings(server.url());
+    settings.journal_keeps = 100;
+    let queue = std::sync::Arc::new(queue::redis::Redis::open(&settings).unwrap());
+    let mut worker = Caller::register(&queue).await;
+    let sent: Vec<_> = (0..500).map(|_| message(&["example.net"])).collect();
+    worker.enqueue(&sent).await;
+    while !worker.claim().await.grants.is_empty() {}
+    for handle in sent.iter().flat_map(handles_of) {
+        let settlement = Settlement {
+            journal: Bytes::from_static(b"delivered"),
+            ..delivered(&handle)
+        };
+        worker.settle(vec![settlement]).await;
+    }
+    // The server removes whole nodes of a hundred.
+    let kept = queue.journal(None, 1000).await.unwrap().len();
+    assert!((100..=200).contains(&kept), "{kept}");
+}

@@ -25,8 +25,13 @@ pub(crate) const TIMING: Timing = Timing {
     safety_wake: Duration::from_secs(30),
 };
 
+/// More entries than a test makes.
+pub(crate) const JOURNAL_KEEPS: u32 = 100_000;
+
 pub(crate) fn settings(url: String) -> Settings {
-    Settings::new(url, "test".into(), "kube/mail/outbound".into(), TIMING)
+    let mut settings = Settings::new(url, "test".into(), "kube/mail/outbound".into(), TIMING);
+    settings.journal_keeps = JOURNAL_KEEPS;
+    settings
 }
 
 pub(crate) fn open(url: String) -> Arc<Redis> {
@@ -206,6 +211,7 @@ pub(crate) fn delivered(handle: &Handle) -> Settlement {
         recipients: 1,
         rest: Rest::None,
         notification: None,
+        journal: Bytes::new(),
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod bodies;
 pub(crate) mod expiry;
 pub(crate) mod faults;
 pub(crate) mod holes;
+pub(crate) mod journal;
 pub(crate) mod lanes;
 pub(crate) mod leases;
 pub(crate) mod outcomes;
@@ -111,6 +112,11 @@ macro_rules! suite {
                     a_claimed_task_expires_with_its_owner,
                     a_claim_by_name_takes_only_what_waits,
                     a_claim_tells_how_long_the_message_may_live,
+                }
+                journal {
+                    the_journal_has_one_entry_for_a_call,
+                    the_journal_tells_what_happened_and_once,
+                    the_journal_only_grows_when_the_clock_goes_back,
                 }
                 abort {
                     a_waiting_message_is_taken_back,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use queue::operation::{Limits, Rest};
 use queue::worker::{Outcome, Work};
 
@@ -44,6 +45,7 @@ async fn mail_that_cannot_be_claimed_expires_all_the_same() {
         recipients: 1,
         rest: Rest::None,
         notification: Some(notification),
+        journal: Bytes::new(),
     });
     world
         .until("settled with its notification", |counts| {

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use queue::durability::Durability;
-use queue::id::{Call, Handle, MessageId, TaskId, WorkerId};
+use queue::id::{Call, Handle, JournalId, MessageId, TaskId, WorkerId};
 use queue::model::ModelQueue;
 use queue::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
 };
 use queue::record::{NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
@@ -297,6 +297,14 @@ impl Queue for Faulty {
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
         self.model.hasten(route, max).await
+    }
+
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError> {
+        self.model.journal(after, max).await
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {

@@ -151,6 +151,7 @@ pub(crate) fn delivered() -> Outcome {
         recipients: 1,
         rest: Rest::None,
         notification: None,
+        journal: Bytes::new(),
     }
 }
 
@@ -164,6 +165,7 @@ pub(crate) fn deferred(due_in: Duration) -> Outcome {
             notes: Bytes::from_static(b"{}"),
         },
         notification: None,
+        journal: Bytes::new(),
     }
 }
 

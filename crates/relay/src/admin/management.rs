@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use queue::id::JournalId;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Admin;
 
@@ -44,6 +47,43 @@ struct QueueReport {
     worker: Option<String>,
     /// Tasks claimed by this process.
     claims: usize,
+}
+
+/// `GET /v1/journal?after=POSITION&limit=N`: outcomes, the oldest first, in entries with the position to go
+/// on from. 100 entries, at most 1000.
+pub(super) async fn journal(
+    State(admin): State<Arc<Admin>>,
+    Query(wanted): Query<JournalWanted>,
+) -> Response {
+    let limit = wanted.limit.unwrap_or(100).min(1000);
+    match admin.worker.journal(wanted.after, limit).await {
+        Ok(entries) => {
+            let entries = entries.into_iter().map(|entry| JournalEntry {
+                id: entry.id,
+                outcomes: entry.outcomes.iter().filter_map(outcome_of).collect(),
+            });
+            Json(entries.collect::<Vec<_>>()).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// As whoever settled wrote it; a release that writes something else may have.
+fn outcome_of(octets: &Bytes) -> Option<Box<RawValue>> {
+    serde_json::from_slice(octets).ok()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JournalWanted {
+    after: Option<JournalId>,
+    limit: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct JournalEntry {
+    id: JournalId,
+    outcomes: Vec<Box<RawValue>>,
 }
 
 /// `PUT /v1/claiming`: whether this process delivers, or only accepts.

@@ -46,6 +46,7 @@ pub(super) async fn load(
                 recipients: 0,
                 rest: Rest::None,
                 notification: None,
+                journal: bytes::Bytes::new(),
             });
             return None;
         }
@@ -96,6 +97,7 @@ fn put_off(settings: &Settings, claim: Claim, why: &str) {
             notes,
         },
         notification: None,
+        journal: bytes::Bytes::new(),
     });
 }
 

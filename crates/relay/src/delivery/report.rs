@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use queue::operation::Rest;
 use queue::record::Record;
@@ -12,10 +13,12 @@ use telemetry::{Attribute, SpanName, TraceContext, span};
 
 use super::connect::Failure;
 use super::disposition::{Disposition, Verdict};
+use super::journal::{JournalLine, JournalRecipient};
 use super::notes::{Answer, Notes};
 use super::notification::notification;
 use super::outcome::OutcomeLabel;
 use super::{Inner, Outcome, OutcomeKind, Settings, retry};
+use crate::metrics::LabelValue as _;
 
 /// What became of one recipient in an attempt.
 #[derive(Debug)]
@@ -172,6 +175,11 @@ pub(super) fn report(
         trace: context.or(parent),
     };
     told.iter().for_each(|told| reporter.tell(told));
+    let journal = if settings.journal && !told.is_empty() {
+        reporter.journal(&told)
+    } else {
+        Bytes::new()
+    };
     if let Some(notification) = &notification {
         inner.metrics.notifications.inc();
         let notified = || OutcomeKind::Notified {
@@ -191,6 +199,7 @@ pub(super) fn report(
         recipients,
         rest,
         notification,
+        journal,
     });
 }
 
@@ -288,14 +297,46 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    fn tell(&self, told: &Told) {
+    fn label(&self, told: &Told) -> OutcomeLabel {
         let has_expired = self.expired.contains(&told.recipient);
-        let label = match told.verdict.disposition {
+        match told.verdict.disposition {
             Disposition::Delivered => OutcomeLabel::Delivered,
             Disposition::Deferred => OutcomeLabel::Deferred,
             Disposition::Failed if has_expired => OutcomeLabel::Expired,
             Disposition::Failed => OutcomeLabel::Failed,
-        };
+        }
+    }
+
+    fn journal(&self, told: &[Told]) -> Bytes {
+        let task = self.claim.handle().task;
+        JournalLine {
+            at: Timestamp::now(),
+            message: task.message,
+            task,
+            tenant: &self.record.header.tenant,
+            sender: &self.record.header.reverse_path,
+            attempt: self.attempt(),
+            trace_id: self.trace.map(|trace| trace.trace_id().to_string()),
+            recipients: told
+                .iter()
+                .map(|told| JournalRecipient {
+                    address: self.address(told),
+                    outcome: self.label(told).text(),
+                    status: told.verdict.status.to_string(),
+                    reply: told.said.to_string(),
+                    host: told.said.host(),
+                })
+                .collect(),
+        }
+        .write()
+    }
+
+    fn attempt(&self) -> u32 {
+        self.claim.state().attempts.saturating_add(1)
+    }
+
+    fn tell(&self, told: &Told) {
+        let label = self.label(told);
         self.inner.metrics.count(label);
         self.log(told, label);
         let reply = || told.said.to_string();
@@ -324,7 +365,7 @@ impl Reporter<'_> {
             message: task.message,
             task,
             recipient: self.address(told).to_owned(),
-            attempt: self.claim.state().attempts.saturating_add(1),
+            attempt: self.attempt(),
             kind,
             at: Timestamp::now(),
             trace: self.trace,
@@ -354,7 +395,7 @@ impl Reporter<'_> {
                     status = %told.verdict.status,
                     reply = %told.said,
                     delay_ms = self.delay_ms(),
-                    attempt = self.claim.state().attempts.saturating_add(1),
+                    attempt = self.attempt(),
                     $what
                 )
             };

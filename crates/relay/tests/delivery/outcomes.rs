@@ -6,7 +6,7 @@ use relay::delivery::OutcomeKind;
 
 use crate::receiver::{Answer, Phase, Receiver};
 use crate::world::{
-    SENDER, World, is_deferred, is_delivered, is_notified, message, message_with, settings,
+    SENDER, TIMING, World, is_deferred, is_delivered, is_notified, message, message_with, settings,
 };
 
 #[tokio::test]
@@ -54,6 +54,67 @@ async fn content_arrives_octet_for_octet() {
             .registry
             .encode()
             .contains("kurier_deliveries_total{outcome=\"delivered\"} 5")
+    );
+}
+
+#[tokio::test]
+async fn the_journal_has_what_was_said_of_each_recipient() {
+    let busy = AtomicUsize::new(0);
+    let receiver = Receiver::with(move |phase, line| match phase {
+        Phase::Rcpt if line.contains("later@") && busy.fetch_add(1, Ordering::Relaxed) == 0 => {
+            Answer::Reply("450 4.2.0 come back later")
+        }
+        Phase::Rcpt if line.contains("nobody@") => Answer::Reply("550 5.1.1 no such user here"),
+        _ => Answer::Accept,
+    })
+    .await;
+    let mut settings = settings(&receiver.address.ip().to_string(), receiver.address.port());
+    settings.journal = true;
+    let world = World::with(settings, TIMING);
+    world.queue.model().keep_journal(100);
+    let recipients = ["yes@example.org", "later@example.org", "nobody@example.org"];
+    let id = world.enqueue(message(&recipients)).await;
+    receiver.until(3).await;
+    world.until_empty().await;
+
+    let entries = world.worker.journal(None, 100).await.unwrap();
+    let outcomes = entries.iter().flat_map(|entry| &entry.outcomes);
+    let mut lines = Vec::new();
+    for outcome in outcomes {
+        let line: serde_json::Value = serde_json::from_slice(outcome).unwrap();
+        if line["message"] != id.to_string() {
+            // The notification is a message of its own.
+            assert_eq!(line["sender"], "");
+            continue;
+        }
+        assert_eq!(
+            (&line["tenant"], &line["sender"]),
+            (&"t".into(), &SENDER.into())
+        );
+        for recipient in line["recipients"].as_array().unwrap() {
+            let field = |name: &str| recipient[name].as_str().unwrap_or_default().to_owned();
+            lines.push((
+                line["attempt"].as_u64().unwrap(),
+                [
+                    field("address"),
+                    field("outcome"),
+                    field("status"),
+                    field("host"),
+                ]
+                .join(" "),
+            ));
+        }
+    }
+    lines.sort();
+    let expected = [
+        (1, "later@example.org deferred 4.2.0 127.0.0.1"),
+        (1, "nobody@example.org failed 5.1.1 127.0.0.1"),
+        (1, "yes@example.org delivered 2.6.0 127.0.0.1"),
+        (2, "later@example.org delivered 2.6.0 127.0.0.1"),
+    ];
+    assert_eq!(
+        lines,
+        expected.map(|(attempt, line)| (attempt, line.to_owned()))
     );
 }
 
@@ -293,7 +354,7 @@ async fn transactions_have_at_most_so_many_recipients() {
         recipients_per_transaction: 2,
         ..settings("127.0.0.1", receiver.address.port())
     };
-    let world = World::with(settings, crate::world::TIMING);
+    let world = World::with(settings, TIMING);
     world
         .enqueue(message(&[
             "a@example.org",
@@ -361,7 +422,7 @@ async fn connections_are_kept_as_long_as_they_may() {
         messages_per_connection: 3,
         ..settings("127.0.0.1", receiver.address.port())
     };
-    let mut world = World::with(settings, crate::world::TIMING);
+    let mut world = World::with(settings, TIMING);
     for _ in 0..7 {
         world.enqueue(message(&["r@example.org"])).await;
         world.until("delivered", is_delivered).await;

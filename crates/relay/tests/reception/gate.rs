@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use queue::durability::Durability;
-use queue::id::{Call, Handle, MessageId, WorkerId};
+use queue::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use queue::model::{ModelQueue, WallClock};
 use queue::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Limits, Next, NextReply, Resolved, Taken, Timing,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken, Timing,
 };
 use queue::record::{NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
@@ -175,6 +175,15 @@ impl Queue for Gate {
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
         self.reach()?;
         self.model.hasten(route, max).await
+    }
+
+    async fn journal(
+        &self,
+        after: Option<JournalId>,
+        max: u16,
+    ) -> Result<Vec<Journaled>, QueueError> {
+        self.reach()?;
+        self.model.journal(after, max).await
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {

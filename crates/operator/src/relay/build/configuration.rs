@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::admin::{Admin, Drain, StatusListener};
 use config::attachments::{AttachmentFiles, Attachments, shard_file, shard_name};
 use config::listener::{Listener, ListenerTls};
-use config::queue::{Durability, Queue, Redis, Source, Timing};
+use config::queue::{Durability, Journal, Queue, Redis, Source, Timing};
 use config::relay::{Identity, RelayConfig, Tenant};
 use config::{Credential, Digest, Manifest, SCHEMA};
 
@@ -143,6 +143,8 @@ fn document(input: &Input<'_>) -> RelayConfig {
             durability: Durability::default(),
             lifetime: relay.queue.lifetime,
             retry: relay.queue.retry,
+            schema: None,
+            journal: Journal::default(),
         },
         delivery: relay.delivery.clone(),
         limits: relay.limits.clone(),

@@ -148,6 +148,7 @@ pub(super) fn settlement(handle: &Handle, delivered: &[u16], rest: Rest) -> Sett
         recipients: 2,
         rest,
         notification: None,
+        journal: Bytes::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 -- Settle, release, claim: one step.
 -- ARGV: wid lane n claim_ms safety_ms, count delivered handles..., count settlements...,
--- positions of both, count slots..., 0 | 1 grants tasks_per_grant, count withheld tids..., count handles by name...
+-- positions of both, count slots..., 0 | 1 grants tasks_per_grant, count withheld tids..., count handles by name...,
+-- nothing | entries of the journal to keep, outcomes for it...
 -- Reply: 0, count stale..., count named (qid and task)..., count grants (qid, count of tasks,
 -- tasks)..., when next, ms; or 1 refused, 2 reaped, 3 expired.
 local last = call('HGET', P .. 'ln:' .. wid, lane)
@@ -23,10 +24,12 @@ for k = 1, others do
   if not held then stale[#stale + 1] = delivered + k end
 end
 reply[2] = #stale
+local stale_positions = {}
 if #stale > 0 then
   local positions = {}
   for position in string.gmatch(ARGV[i], '%d+') do positions[#positions + 1] = tonumber(position) end
-  for _, k in ipairs(stale) do reply[#reply + 1] = positions[k] end
+  for k, index in ipairs(stale) do stale_positions[k] = positions[index] end
+  for _, position in ipairs(stale_positions) do reply[#reply + 1] = position end
 end
 i = i + 1
 
@@ -42,10 +45,13 @@ if ARGV[i] == '1' then
   local count = tonumber(ARGV[i + 3])
   for k = i + 4, i + 3 + count do withheld[ARGV[k]] = true end
   i = i + 4 + count
-  for k = i + 1, i + tonumber(ARGV[i]) do claim_by_name(ARGV[k], withheld) end
+  local by_name = tonumber(ARGV[i])
+  for k = i + 1, i + by_name do claim_by_name(ARGV[k], withheld) end
+  i = i + by_name
   claim(max, per_grant, withheld, count)
   next_kind, next_ms = when_next()
 end
+if ARGV[i + 1] then add_to_journal(i + 1, stale_positions) end
 save_turn()
 reply[#reply + 1] = #named
 hand_out(named, false, reply)

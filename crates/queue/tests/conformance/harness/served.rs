@@ -72,8 +72,8 @@ impl Harness for RedisServed {
         let known = [
             "m", "b", "exp", "q", "c", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
         ];
-        // What stays: limits, counters, and whose queue it is.
-        let stays = ["lim", "meta", "st"];
+        // What stays: the journal, limits, counters, and whose queue it is.
+        let stays = ["ev", "lim", "meta", "st"];
         for name in kinds.keys().map(String::as_str) {
             let is_part = parts.iter().any(|(part, ..)| *part == name);
             assert!(

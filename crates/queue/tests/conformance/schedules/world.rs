@@ -70,6 +70,8 @@ impl<'a, T: Harness> World<'a, T> {
             self.both(async |queue| queue.counts().await).await;
         }
         self.compare_remains().await;
+        self.both(async |queue| queue.journal(None, u16::MAX).await)
+            .await;
         self.finish().await;
     }
 

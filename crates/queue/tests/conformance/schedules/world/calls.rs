@@ -85,6 +85,7 @@ impl<T: Harness> World<'_, T> {
                 },
             },
             notification,
+            journal: Bytes::from(format!("{} {outcome:?}", pick.own)),
         })
     }
 
