@@ -24,7 +24,7 @@ pub struct Queue {
     pub lifetime: Duration,
     #[serde(default)]
     pub retry: Retry,
-    /// The schema to put in force (`docs/upgrade.md`); nothing said, it stays what it is.
+    /// The schema to put in force (`docs/operations.md`); nothing said, it stays what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<u32>,
     #[serde(default)]
