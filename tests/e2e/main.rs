@@ -1,6 +1,6 @@
 //! End-to-end tests, one module a tier: `local` runs the real binary on loopback beside real peers,
-//! `cluster` and `chaos` run inside a node's network namespace of the test cluster (`cargo xtask test --tier
-//! cluster` and `chaos` arrange that).
+//! `crash` breaks several of them and their Redis, `cluster` and `chaos` run inside a node's network
+//! namespace of the test cluster (`cargo xtask test --tier cluster` and `chaos` arrange that).
 #![allow(
     clippy::print_stdout,
     reason = "figures of a run are shown with its test"
@@ -8,6 +8,7 @@
 
 mod chaos;
 mod cluster;
-mod eventually;
-mod http;
+mod crash;
 mod local;
+
+use kurier_test::{eventually, http};

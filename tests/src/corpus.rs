@@ -16,8 +16,34 @@ impl Message {
     /// Message `index` of `run`: a dozen shapes that have broken mail systems, and plain text
     /// between 1 kB and 250 kB for the rest.
     pub fn new(run: &str, index: u32, traceparent: Option<&str>, headers: &str) -> Self {
+        Self::of(run, index, body(run, index), traceparent, headers)
+    }
+
+    /// As [`Message::new`], but mostly a few kilobytes of plain text: for runs of very many.
+    pub fn small(run: &str, index: u32) -> Self {
+        let shaped = match index % 64 {
+            // The largest of the shapes is for few.
+            7 => index % 1024 == 7,
+            shape => shape < 7,
+        };
+        let body = if shaped {
+            body(run, index)
+        } else {
+            let mut noise = Noise::of(run, index);
+            let size = 200 + noise.below(6_000);
+            ("text", noise.text(size))
+        };
+        Self::of(run, index, body, None, "")
+    }
+
+    fn of(
+        run: &str,
+        index: u32,
+        (shape, body): (&str, Vec<u8>),
+        traceparent: Option<&str>,
+        headers: &str,
+    ) -> Self {
         let id = format!("{run}-{index}");
-        let (shape, body) = body(run, index);
         let mut raw = format!(
             "From: Load <load@example.com>\r\nTo: <sink@receiver.example>\r\n\
              Subject: {shape} {index}\r\n{ID_FIELD}: {id}\r\n"
@@ -64,7 +90,7 @@ fn end_line(raw: &mut Vec<u8>) {
 }
 
 fn body(run: &str, index: u32) -> (&'static str, Vec<u8>) {
-    let mut noise = Noise::new(run, index);
+    let mut noise = Noise::of(run, index);
     match index % 16 {
         0 => (
             "leading dots",
@@ -127,10 +153,14 @@ pub fn field<'a>(raw: &'a [u8], name: &str) -> Option<&'a str> {
 }
 
 /// A small deterministic generator (splitmix64): the corpus is data, not chance.
-struct Noise(u64);
+pub(crate) struct Noise(u64);
 
 impl Noise {
-    fn new(run: &str, index: u32) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn of(run: &str, index: u32) -> Self {
         let seed = run.bytes().fold(u64::from(index) + 1, |seed, octet| {
             seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(octet)
         });
@@ -145,7 +175,7 @@ impl Noise {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> usize {
+    pub(crate) fn below(&mut self, bound: u64) -> usize {
         usize::try_from(self.next() % bound).expect("below a small bound")
     }
 

@@ -1,9 +1,13 @@
 //! `kurier-test`: the load client, the receiver and the span sink, each as a mode.
+#![allow(
+    clippy::print_stdout,
+    reason = "what a mode has to say goes to standard output"
+)]
 
 use std::io::Write as _;
 
 use clap::{Parser, Subcommand};
-use kurier_test::{collect, load, receive, submit};
+use kurier_test::{collect, load, receive, soak, submit};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -20,6 +24,8 @@ enum Mode {
     Receive(receive::Settings),
     /// Receive spans from a Collector and log them.
     Collect(collect::Settings),
+    /// Run relays under load while things break; beside the program `kurier`.
+    Soak(soak::Settings),
     /// Do nothing until ended, so that other modes can be run beside it.
     Idle,
 }
@@ -40,6 +46,12 @@ async fn main() -> anyhow::Result<()> {
         }
         Mode::Receive(settings) => receive::run(settings, line).await,
         Mode::Collect(settings) => collect::run(settings, line).await,
+        Mode::Soak(settings) => tokio::task::block_in_place(|| {
+            let report = soak::run(&settings, |step| println!("{step}"))?;
+            println!("\n{report}");
+            anyhow::ensure!(report.failures.is_empty(), "the soak has failed");
+            Ok(())
+        }),
         Mode::Idle => {
             let mut end =
                 tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

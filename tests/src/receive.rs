@@ -174,7 +174,7 @@ async fn wait(shared: &Shared) {
 }
 
 /// Reads content up to CRLF.CRLF and un-stuffs it.
-async fn content(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>> {
+pub(crate) async fn content(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>> {
     let mut raw = Vec::new();
     let mut line = Vec::new();
     loop {
@@ -195,7 +195,7 @@ async fn content(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>> {
 }
 
 /// RFC 5321 §4.4: the word behind `id` in the first Received field.
-fn queue_id(raw: &[u8]) -> String {
+pub(crate) fn queue_id(raw: &[u8]) -> String {
     let head = String::from_utf8_lossy(raw.get(..1000).unwrap_or(raw));
     let mut words = head
         .split_whitespace()
@@ -204,13 +204,14 @@ fn queue_id(raw: &[u8]) -> String {
     id.unwrap_or_default().trim_end_matches(';').to_owned()
 }
 
-fn path(command: &str) -> String {
+pub(crate) fn path(command: &str) -> String {
     let start = command.find('<').map_or(command.len(), |at| at + 1);
     let end = command.find('>').unwrap_or(command.len());
     command.get(start..end).unwrap_or_default().to_owned()
 }
 
-fn now() -> u64 {
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
     let elapsed = std::time::SystemTime::UNIX_EPOCH
         .elapsed()
         .unwrap_or_default();

@@ -140,18 +140,21 @@ impl Connection {
 
     /// Sends one message; the reply to the final dot, or to the command that was refused.
     pub async fn send(&mut self, from: &str, to: &str, message: &Message) -> Result<String> {
+        self.send_to(from, &[to], message).await
+    }
+
+    /// As [`Connection::send`], to several recipients; none of it is sent unless all are taken.
+    pub async fn send_to(&mut self, from: &str, to: &[&str], message: &Message) -> Result<String> {
         let body = if message.eight_bit {
             " BODY=8BITMIME"
         } else {
             ""
         };
-        let commands = [
-            format!("MAIL FROM:<{from}>{body}"),
-            format!("RCPT TO:<{to}>"),
-            "DATA".to_owned(),
-        ];
-        for (command, wanted) in commands.iter().zip(["250", "250", "354"]) {
-            let reply = self.ask(command).await?;
+        let mail = (format!("MAIL FROM:<{from}>{body}"), "250");
+        let rcpt = to.iter().map(|to| (format!("RCPT TO:<{to}>"), "250"));
+        let commands = std::iter::once(mail).chain(rcpt);
+        for (command, wanted) in commands.chain([("DATA".to_owned(), "354")]) {
+            let reply = self.ask(&command).await?;
             if !reply.starts_with(wanted) {
                 self.ask("RSET").await?;
                 return Ok(reply);

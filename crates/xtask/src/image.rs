@@ -79,7 +79,8 @@ pub(crate) fn make(names: &[Name], profile: Profile) -> Result<Vec<PathBuf>> {
 }
 
 impl Profile {
-    fn folder(self, target: &Path) -> PathBuf {
+    /// Where cargo puts its programs.
+    pub(crate) fn folder(self, target: &Path) -> PathBuf {
         target.join(match self {
             Self::Dev => "debug",
             Self::Release => "release",
@@ -116,7 +117,11 @@ impl Name {
     }
 }
 
-fn build_programs(profile: Profile) -> Result<()> {
+/// Builds what goes into images, and runs outside of them, too.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn build_programs(profile: Profile) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--workspace", "--bins"]);
     match profile {

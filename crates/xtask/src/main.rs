@@ -7,8 +7,8 @@
 //!    into a cache that is keyed by their digest.
 //! 2. [`image`] makes OCI image archives without a container engine.
 //! 3. [`cluster`] runs a real Kubernetes in network namespaces of this machine, and takes it away whole.
-//! 4. [`crds`] writes the custom resource definitions, [`mod@test`] runs every tier of tests, [`mod@bench`]
-//!    compares Kurier with Postfix.
+//! 4. [`crds`] writes the custom resource definitions, [`mod@test`] runs every tier of tests, [`mod@soak`]
+//!    breaks things under load for as long as it is told, [`mod@bench`] compares Kurier with Postfix.
 //!
 //! Invariants: what `cluster up` makes, `cluster down` removes, whatever crashed in between; a command
 //! run twice does nothing the second time; nothing listens on or sends to anything but loopback and
@@ -28,6 +28,7 @@ mod crds;
 mod image;
 mod paths;
 mod process;
+mod soak;
 mod test;
 mod tools;
 
@@ -53,6 +54,8 @@ enum Task {
     Crds(crds::Args),
     /// Build OCI image archives without a container engine
     Image(image::Args),
+    /// Run relays under load while processes and Redis fail, and count what became of the mail
+    Soak(soak::Args),
     /// Run every gate and every tier of tests
     Test(test::Args),
     /// Install and build the programs that the other commands use
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Cluster(action) => cluster::run(action),
         Task::Crds(args) => crds::run(&args).map(done),
         Task::Image(args) => image::run(&args).map(done),
+        Task::Soak(args) => soak::run(&args).map(done),
         Task::Test(args) => Ok(test::run(&args)),
         Task::Tools => tools::run().map(done),
     };

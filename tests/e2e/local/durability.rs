@@ -9,7 +9,7 @@ use kurier_test::submit::{Account, Connection};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::process::{Receiver, Redis, Relay, RelaySettings, http};
+use super::process::{Receiver, Redis, Relay, RelaySettings, Signal, http};
 use crate::eventually::{eventually, holds};
 
 const LONG: Duration = Duration::from_secs(90);
@@ -220,7 +220,7 @@ fn sigterm_gives_back_what_it_cannot_finish() -> Result<()> {
         let claims = relay.metric("kurier_queue_claims")?;
         holds(claims > CONCURRENCY, format_args!("{claims} claims"))
     })?;
-    relay.process.signal("TERM")?;
+    relay.process.signal(Signal::TERM)?;
     let status = relay.process.wait(Duration::from_secs(60))?;
     ensure!(status.success(), "a drain that ended with {status}");
     let finished = receiver.arrivals().len();

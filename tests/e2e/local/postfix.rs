@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::process::{Receiver, Relay, RelaySettings, Running, answers, free_port, succeed};
+use super::process::{
+    Receiver, Relay, RelaySettings, Running, Signal, answers, free_port, succeed,
+};
 use crate::eventually::eventually;
 
 const SOON: Duration = Duration::from_secs(40);
@@ -48,7 +50,7 @@ impl Drop for Postfix {
     fn drop(&mut self) {
         // SIGTERM, so that the master ends its daemons.
         if let Some(mut process) = self.process.take() {
-            let _ = process.signal("TERM");
+            let _ = process.signal(Signal::TERM);
             let _ = process.wait(Duration::from_secs(10));
         }
     }

@@ -26,6 +26,8 @@ pub(super) enum Tier {
     Queue,
     /// The real program over real TCP, with the mail programs people use
     Local,
+    /// Relays and their Redis killed, stopped and cut off, step by step and under load
+    Crash,
     /// The chart: lint, schemas, what must be refused
     Chart,
     /// Kurier installed on a real Kubernetes of two nodes
@@ -40,6 +42,7 @@ impl Tier {
             Self::Pure => "pure",
             Self::Queue => "queue",
             Self::Local => "local",
+            Self::Crash => "crash",
             Self::Chart => "chart",
             Self::Cluster => "cluster",
             Self::Chaos => "chaos",
@@ -49,9 +52,10 @@ impl Tier {
     /// Its budget. Together with building and tools they stay under CI's limit.
     pub(super) fn minutes(self) -> u64 {
         match self {
-            Self::Pure => 25,
+            Self::Pure => 16,
             Self::Queue => 6,
             Self::Local => 8,
+            Self::Crash => 9,
             Self::Chart => 2,
             Self::Cluster => 12,
             Self::Chaos => 8,
@@ -92,7 +96,7 @@ impl Tier {
     fn packages(self) -> Result<()> {
         let programs: &[&str] = match self {
             Self::Pure => &["openssl", "python3"],
-            Self::Queue => &["redis-server"],
+            Self::Queue | Self::Crash => &["redis-server"],
             Self::Local => &[
                 "redis-server",
                 "postfix",
@@ -129,6 +133,11 @@ impl Tier {
             Self::Local => {
                 let program = build::end_to_end(programs)?;
                 budget.run(program.command().arg("local::"))
+            }
+            Self::Crash => {
+                let program = build::end_to_end(programs)?;
+                // Beside another, each would be late for its own reasons.
+                budget.run(program.command().args(["crash::", "--test-threads=1"]))
             }
             Self::Chart => chart::run(budget),
             Self::Cluster => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 /// One request to `HOST:PORT`; gives the body of a 200 answer.
-pub(crate) fn request(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
+pub fn request(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).with_context(|| address.to_owned())?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(
@@ -52,7 +52,7 @@ fn read_answer(mut stream: impl Read) -> Result<String> {
 
 /// A metric of the process that serves `address`, summed over the series whose labels contain
 /// `label`.
-pub(crate) fn metric(address: &str, name: &str, label: &str) -> Result<f64> {
+pub fn metric(address: &str, name: &str, label: &str) -> Result<f64> {
     let text = request("GET", address, "/metrics", "")?;
     Ok(text
         .lines()

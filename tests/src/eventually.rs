@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 /// Probes until it succeeds or `limit` has passed; then fails with the last reason.
-pub(crate) fn eventually<T>(
+pub fn eventually<T>(
     what: &str,
     limit: Duration,
     mut probe: impl FnMut() -> Result<T>,
@@ -23,7 +23,7 @@ pub(crate) fn eventually<T>(
 }
 
 /// `Ok` when the condition holds, else an error that shows the state.
-pub(crate) fn holds(condition: bool, state: impl std::fmt::Display) -> Result<()> {
+pub fn holds(condition: bool, state: impl std::fmt::Display) -> Result<()> {
     if !condition {
         bail!("{state}");
     }

@@ -1,0 +1,3 @@
+//! Real relays on a real Redis, broken: under load by a fixed plan.
+
+mod soak;
