@@ -229,7 +229,7 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
-        self.step(|scheduler, _| scheduler.set_limits(limits));
+        self.step(|scheduler, now| scheduler.set_limits(now, limits));
         Ok(())
     }
 

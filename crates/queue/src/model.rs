@@ -11,7 +11,7 @@
 //! 2. `stage`, `enqueue`: a message, after its body if that is large, becomes tasks that wait in
 //!    queues (and `abort` takes it back);
 //! 3. `turn`: whose turn it is, and what wakes a queue that is not looked at;
-//! 4. `claim`: tasks go to a worker, within the slots of each site;
+//! 4. `claim`: tasks go to a worker, within the slots of each site and its `rate`;
 //! 5. `settle`: outcomes per recipient; a task ends or goes back;
 //! 6. `reap`: what dead workers held goes back;
 //! 7. `expiry`, `limits`, `journal`.
@@ -43,6 +43,7 @@ mod lease;
 mod limits;
 mod memory;
 mod next;
+mod rate;
 mod reap;
 mod remains;
 mod settle;

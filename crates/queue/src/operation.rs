@@ -188,11 +188,42 @@ pub type Expiring = Vec<MessageId>;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     pub generation: u64,
+    /// Connection slots of a site that is not named.
     pub concurrency_default: u32,
     /// By site.
     pub concurrency: Vec<(String, u32)>,
+    /// Of a site that is not named; `None` lets as much go as slots allow.
+    pub rate_default: Option<Rate>,
+    /// By site.
+    pub rates: Vec<(String, Rate)>,
     /// Shares by tenant, from 1; a tenant that is not named has 1.
     pub weights: Vec<(String, u32)>,
+}
+
+/// How many tasks may be granted for one site: at most `burst` at once, and over any time `burst` more
+/// than `messages` in every `per`. Kept exactly, whatever the numbers: 7 in 3 s are 7,000 in 3,000 s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// From 1 to [`Rate::MOST`]; what is outside counts as the bound.
+    pub messages: u32,
+    /// From 1 ms to [`Rate::LONGEST`].
+    pub per: Duration,
+    /// From 1 to [`Rate::MOST`].
+    pub burst: u32,
+}
+
+impl Rate {
+    pub const MOST: u32 = 1_000_000;
+    pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Messages, ms and burst within their bounds, where every product of them stays below 2^53.
+    pub(crate) fn bounded(&self) -> (u32, u64, u32) {
+        (
+            self.messages.clamp(1, Self::MOST),
+            self.per.min(Self::LONGEST).as_millis().max(1) as u64,
+            self.burst.clamp(1, Self::MOST),
+        )
+    }
 }
 
 /// What a task of a tenant of weight 1 adds to the tenant's virtual time.

@@ -10,16 +10,17 @@
 //! | `b:<mid>` | hash | chunk number -> chunk of a large body; expires until its message is enqueued |
 //! | `t:<tid>` | hash | `a` attempts, `rb` begun by an owner that did not settle it, `r<i>` `d`elivered or `f`ailed, `s` notes; from the first deferral or take-over on |
 //! | `q:<qid>` | sorted set | tid -> due |
-//! | `wake` | sorted set | qid -> when to look at it next |
+//! | `wake` | sorted set | qid -> when to look at it next; site -> when its rate lets the next task go |
 //! | `ten`, `act:<tenant>` | sorted set | tenants by virtual time; a tenant's eligible queues by last-served sequence |
 //! | `blk:<site>`, `bs` | sorted set, set | qids that wait for a slot of the site; sites that have some |
 //! | `ct`, `cw:<wid>` | hash | slots in use by site; a worker's slots: slot id -> site |
-//! | `c:<wid>` | sorted set | claim set: handle -> deadline * 2 + begun |
+//! | `c:<wid>` | sorted set | claim set: handle -> deadline * 4 + charged * 2 + begun |
+//! | `g`, `cs:<wid>` | hash | site with a rate -> theoretical arrival time, ms and parts of it; a worker's claims that were charged to one -> site |
 //! | `wk`, `wks`, `ws` | sorted set, hash, set | lease expiry; held without a gap since; who may own anything |
 //! | `rc` | hash | open tasks of messages with more than one |
 //! | `exp` | sorted set | mid -> when it expires * 2 + found expired |
 //! | `rcl` | hash | how often a begun task was taken back |
-//! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `weight:<tenant>` |
+//! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `rate` and `rate:<site>` (messages, ms, burst), `rates`: there are some of the latter, `weight:<tenant>` |
 //! | `ln:<wid>` | hash | lane -> last n, and its reply |
 //! | `ev` | stream | the journal: outcomes of one call, packed |
 //! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq` and finishes of tenants; schema and owner |
@@ -51,8 +52,8 @@ use self::store::push_call;
 use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
-    Timing,
+    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Rate, Resolved,
+    Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -258,6 +259,15 @@ impl Queue for Redis {
         for (site, concurrency) in &limits.concurrency {
             call.arg(format!("site:{site}")).arg(concurrency);
         }
+        if let Some(rate) = &limits.rate_default {
+            call.arg("rate").arg(written(rate));
+        }
+        for (site, rate) in &limits.rates {
+            call.arg(format!("rate:{site}")).arg(written(rate));
+        }
+        if !limits.rates.is_empty() {
+            call.arg("rates").arg(1);
+        }
         for (tenant, weight) in &limits.weights {
             call.arg(format!("weight:{tenant}")).arg(weight.max(&1));
         }
@@ -341,4 +351,9 @@ impl Queue for Redis {
     fn fill(&self) -> Option<u8> {
         self.connector.verified.fill()
     }
+}
+
+fn written(rate: &Rate) -> String {
+    let (messages, per, burst) = rate.bounded();
+    format!("{messages} {per} {burst}")
 }

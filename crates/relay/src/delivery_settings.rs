@@ -58,12 +58,12 @@ fn settings(active: &Active, pod_name: &str) -> Settings {
         // in the end.
         generation: u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0),
         concurrency_default: delivery.concurrency_per_destination,
-        concurrency: Vec::new(),
         weights: config
             .tenants
             .iter()
             .map(|tenant| (tenant.name.clone(), tenant.weight))
             .collect(),
+        ..Limits::default()
     };
     settings.journal = config.queue.journal.entries > 0;
     settings.messages_per_connection = delivery.messages_per_connection;

@@ -135,7 +135,7 @@ impl State {
                     ..
                 } => {
                     aborted =
-                        Some(self.step(|scheduler| scheduler.abort(*call, *message, handles)));
+                        Some(self.step(|scheduler| scheduler.abort(now, *call, *message, handles)));
                 }
                 Job::Enqueue { messages, .. } => {
                     octets += messages.iter().map(Incoming::content_length).sum::<usize>();

@@ -1,14 +1,20 @@
 //! Takes back what an enqueue without a reply may have left.
 
 use super::Scheduler;
-use super::state::Place;
+use super::state::{Ms, Place};
 use crate::id::{Call, Handle, MessageId};
 use crate::operation::Aborted;
 
 impl Scheduler {
     /// Bars `call`, then removes all tasks of the message or none: a task that neither waits nor
     /// is held by this worker without having been begun may have been seen by somebody.
-    pub fn abort(&mut self, call: Call, message: MessageId, handles: &[Handle]) -> Aborted {
+    pub fn abort(
+        &mut self,
+        now: Ms,
+        call: Call,
+        message: MessageId,
+        handles: &[Handle],
+    ) -> Aborted {
         if self.expiry_of(call.worker).is_some() && call.n > self.last_of(call.worker, call.lane) {
             self.record(call, None);
         }
@@ -32,6 +38,7 @@ impl Scheduler {
         for handle in handles {
             if !self.take_waiting(handle.task) {
                 self.unclaim(call.worker, handle.task);
+                self.return_token(now, handle.task);
             }
             self.end(handle.task);
         }

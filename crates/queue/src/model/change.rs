@@ -68,6 +68,7 @@ impl Scheduler {
                     place,
                     state,
                     reclaims: 0,
+                    charged: None,
                 },
             );
             self.wait(&queue, task, restored.due);

@@ -74,7 +74,7 @@ impl Scheduler {
         if ready == 0 {
             self.deactivate(&queue, virtual_time);
             self.park(now, &queue, kept);
-            self.unblock_one(site);
+            self.unblock(now, site, 1);
             return None;
         }
         if free == 0 {
@@ -82,12 +82,26 @@ impl Scheduler {
             self.block(now, &queue, virtual_time);
             return None;
         }
+        let tokens = self.tokens(now, site).unwrap_or(usize::MAX);
+        if tokens == 0 {
+            self.deactivate(&queue, virtual_time);
+            self.block(now, &queue, virtual_time);
+            self.wake_at_rate(now, site);
+            return None;
+        }
         // Few tasks spread over the free slots.
-        let count = tasks_per_grant.min(ready.div_ceil(free));
+        let count = tasks_per_grant.min(ready.div_ceil(free)).min(tokens);
         let tasks: Vec<TaskId> = self.due(now, &queue, withheld).take(count).collect();
         self.turn.take_slot(site);
         if let Some(member) = self.workers.get_mut(&call.worker) {
             member.slots.insert(slot, site.to_owned());
+        }
+        if self.charge(now, site, tasks.len()) {
+            for task in &tasks {
+                if let Some(known) = self.tasks.get_mut(task) {
+                    known.charged = Some(site.into());
+                }
+            }
         }
         self.turn.served_at(virtual_time);
         let virtual_time = virtual_time + self.limits.cost(queue.tenant(), tasks.len());

@@ -90,6 +90,7 @@ impl Scheduler {
                     place,
                     state: None,
                     reclaims: 0,
+                    charged: None,
                 },
             );
             self.wait(&queue, task, now);
@@ -126,6 +127,7 @@ impl Scheduler {
     pub(super) fn wait(&mut self, queue: &QueueRef, task: TaskId, due: Ms) {
         if let Some(known) = self.tasks.get_mut(&task) {
             known.place = Place::Waiting { due };
+            known.charged = None;
         }
         self.queue_ref(queue.id());
         if let Some(waiting) = self.queues.get_mut(queue.id()) {

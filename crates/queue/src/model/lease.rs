@@ -104,4 +104,15 @@ impl Scheduler {
             member.claims.remove(&(deadline, begun, task));
         }
     }
+
+    /// A claim that was charged to the rate of a site comes back without a transaction.
+    pub(super) fn return_token(&mut self, now: Ms, task: crate::id::TaskId) {
+        let charged = self
+            .tasks
+            .get_mut(&task)
+            .and_then(|known| known.charged.take());
+        if let Some(site) = charged {
+            self.refund(now, &site);
+        }
+    }
 }

@@ -1,8 +1,10 @@
-//! Concurrency limits and tenants' weights, which are data of the queue.
+//! Concurrency limits, rates and tenants' weights, which are data of the queue.
 
 use std::collections::HashMap;
 
 use super::Scheduler;
+use super::rate::Pace;
+use super::state::Ms;
 use crate::operation::{COST, Limits};
 
 #[derive(Debug)]
@@ -10,12 +12,18 @@ pub(super) struct InForce {
     generation: u64,
     default: u32,
     sites: HashMap<String, u32>,
+    pace: Option<Pace>,
+    paces: HashMap<String, Pace>,
     weights: HashMap<String, u32>,
 }
 
 impl InForce {
     pub(super) fn of(&self, site: &str) -> u32 {
         self.sites.get(site).copied().unwrap_or(self.default)
+    }
+
+    pub(super) fn pace_of(&self, site: &str) -> Option<Pace> {
+        self.paces.get(site).copied().or(self.pace)
     }
 
     /// What `count` tasks add to the virtual time of `tenant`.
@@ -31,14 +39,16 @@ impl Default for InForce {
             generation: 0,
             default: 20,
             sites: HashMap::new(),
+            pace: None,
+            paces: HashMap::new(),
             weights: HashMap::new(),
         }
     }
 }
 
 impl Scheduler {
-    /// Replaces the limits unless newer ones are there, and wakes what a raised limit lets go.
-    pub fn set_limits(&mut self, limits: &Limits) {
+    /// Replaces the limits unless newer ones are there, and wakes what changed ones let go.
+    pub fn set_limits(&mut self, now: Ms, limits: &Limits) {
         if limits.generation < self.limits.generation {
             return;
         }
@@ -46,15 +56,16 @@ impl Scheduler {
             generation: limits.generation,
             default: limits.concurrency_default,
             sites: limits.concurrency.iter().cloned().collect(),
+            pace: limits.rate_default.as_ref().map(Pace::of),
+            paces: limits
+                .rates
+                .iter()
+                .map(|(site, rate)| (site.clone(), Pace::of(rate)))
+                .collect(),
             weights: limits.weights.iter().cloned().collect(),
         };
-        let mut blocked = self.turn.blocked_sites();
-        blocked.sort_unstable();
-        for (site, queues) in blocked {
-            let free = self.limits.of(&site).saturating_sub(self.turn.used(&site)) as usize;
-            for _ in 0..free.min(queues) {
-                self.unblock_one(&site);
-            }
+        for site in self.turn.blocked_sites() {
+            self.unblock(now, &site, usize::MAX);
         }
     }
 }

@@ -153,7 +153,7 @@ impl Queue for ModelQueue {
         message: MessageId,
         handles: &[Handle],
     ) -> Result<Aborted, QueueError> {
-        Ok(self.step(|state, _| state.scheduler.abort(call, message, handles)))
+        Ok(self.step(|state, now| state.scheduler.abort(now, call, message, handles)))
     }
 
     async fn next(&self, next: &Next) -> Result<Taken<NextReply>, QueueError> {
@@ -212,7 +212,7 @@ impl Queue for ModelQueue {
     }
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
-        self.step(|state, _| state.scheduler.set_limits(limits));
+        self.step(|state, now| state.scheduler.set_limits(now, limits));
         Ok(())
     }
 

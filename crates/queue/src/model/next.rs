@@ -66,9 +66,7 @@ impl Scheduler {
         if self.expiry_of(next.call.worker).is_none() {
             return Taken::Reaped;
         }
-        for slot in &next.releases {
-            self.free_slot(next.call.worker, *slot);
-        }
+        self.free_slots(now, next.call.worker, &next.releases);
         let mut reply = NextReply {
             stale,
             ..NextReply::default()

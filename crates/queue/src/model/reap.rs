@@ -27,6 +27,7 @@ impl Scheduler {
         }
         let since = member.since;
         member.expires = Some(now + lease);
+        self.forget_arrivals(now);
         // Leases of before the clock went back end too late, if their owners have died. Two of
         // them: somebody else's may be longer.
         for expires in self.workers.values_mut().filter_map(|m| m.expires.as_mut()) {
@@ -105,12 +106,11 @@ impl Scheduler {
             .get(&victim)
             .map(|member| member.slots.keys().copied().collect())
             .unwrap_or_default();
-        for slot in slots {
-            if step.budget == 0 {
-                return;
-            }
-            self.free_slot(victim, slot);
-            step.budget -= 1;
+        let freed = slots.len().min(step.budget);
+        self.free_slots(now, victim, &slots[..freed]);
+        step.budget -= freed;
+        if freed < slots.len() {
+            return;
         }
         self.workers.remove(&victim);
     }
@@ -143,6 +143,9 @@ impl Scheduler {
             self.unclaim(owner, task);
             if begun && let Some(known) = self.tasks.get_mut(&task) {
                 known.reclaims += 1;
+            }
+            if !begun {
+                self.return_token(now, task);
             }
             self.put_back(task, begun, now);
             step.reaped += 1;

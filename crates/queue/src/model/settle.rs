@@ -43,6 +43,9 @@ impl Scheduler {
                 }
             }
             Rest::GivenBack | Rest::Kept | Rest::None => {
+                if !begun {
+                    self.return_token(now, task);
+                }
                 self.put_back(task, begun, now);
                 if marked && !begun {
                     self.state_changed(task, now);
@@ -76,6 +79,9 @@ impl Scheduler {
             }
             Place::Claimed { by, begun, .. } => {
                 self.unclaim(by, task);
+                if !begun {
+                    self.return_token(now, task);
+                }
                 if !over {
                     self.put_back(task, begun, now);
                     if !begun {

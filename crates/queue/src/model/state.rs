@@ -28,6 +28,8 @@ pub(super) struct Task {
     pub(super) state: Option<Box<TaskState>>,
     /// How often it was taken back after it was begun, since its last outcome.
     pub(super) reclaims: u32,
+    /// While it is claimed: the site whose rate it was charged to.
+    pub(super) charged: Option<Box<str>>,
 }
 
 /// Where a task is: always in exactly one place.
@@ -87,6 +89,10 @@ impl QueueRef {
 
     pub(super) fn id(&self) -> &QueueId {
         &self.0.1
+    }
+
+    pub(super) fn written(&self) -> &str {
+        &self.0.0
     }
 
     /// What slots are counted by.

@@ -12,7 +12,7 @@ use super::state::Place;
 use super::{Remains, Scheduler};
 use crate::id::{Call, Handle, MessageId, QueueId, SlotId, TaskId, WorkerId};
 use crate::operation::{
-    Beat, Claim, Claimed, Limits, Next, NextReply, Rest, Settlement, Taken, Then, Timing,
+    Beat, Claim, Claimed, Limits, Next, NextReply, Rate, Rest, Settlement, Taken, Then, Timing,
 };
 
 const TIMING: Timing = Timing {
@@ -162,12 +162,18 @@ impl World {
 
     fn limit(&mut self, concurrency: u32) {
         self.generation += 1;
-        self.scheduler.set_limits(&Limits {
+        let limits = Limits {
             generation: self.generation,
             concurrency_default: concurrency,
-            concurrency: Vec::new(),
+            // None, or one that lets few tasks go.
+            rate_default: concurrency.is_multiple_of(2).then_some(Rate {
+                messages: 7,
+                per: Duration::from_secs(3),
+                burst: 2,
+            }),
             ..Limits::default()
-        });
+        };
+        self.scheduler.set_limits(self.now, &limits);
     }
 
     fn call(&mut self, worker: usize) -> Call {
@@ -385,7 +391,7 @@ impl World {
                 if !self.messages.is_empty() {
                     let (id, handles) = message.get(&self.messages).clone();
                     let call = self.call(usize::from(worker));
-                    self.scheduler.abort(call, id, &handles);
+                    self.scheduler.abort(self.now, call, id, &handles);
                 }
             }
             Step::Beat { worker } => self.beat(usize::from(worker)),

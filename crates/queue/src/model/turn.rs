@@ -3,18 +3,24 @@
 //! Tenants come by virtual time (tasks claimed so far, divided by their weight), a tenant's active queues by when they were
 //! last served. A queue that cannot be served now leaves the turn and gets a wake-up: when its next
 //! task is due, or, while its site has no slot, when one is released and at the latest after the
-//! safety wake.
+//! safety wake. Where it is the site's rate that lets nothing go, the site as a whole is woken when the
+//! next token is there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Scheduler;
+use super::rate::Arrival;
 use super::remains::Remains;
 use super::state::{Ms, QueueRef};
+use crate::id::{SlotId, WorkerId};
 
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// When to look at which queue: a timer of queues, not of tasks.
-    wake: BTreeSet<(Ms, QueueRef)>,
+    wake: BTreeSet<(Ms, Sleeper)>,
+    /// When the rate of which site lets the next task go.
+    site_wakes: HashMap<String, Ms>,
     /// Tenants with active queues, by virtual time.
     tenants: BTreeSet<(u64, String)>,
     active: HashMap<String, Active>,
@@ -22,10 +28,19 @@ pub(super) struct Turn {
     finishes: HashMap<String, u64>,
     blocked: HashMap<String, BTreeSet<(u64, QueueRef)>>,
     used: HashMap<String, u32>,
+    /// Of sites with a rate, as long as it lies ahead.
+    pub(super) arrivals: HashMap<String, Arrival>,
     /// Virtual time of the last grant.
     virtual_time: u64,
     /// Grants so far.
     pub(super) sequence: u64,
+}
+
+/// What a wake-up is for, in the order of the written forms; that of a site has no `|`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Sleeper {
+    Queue(QueueRef),
+    Site(String),
 }
 
 #[derive(Debug)]
@@ -62,11 +77,25 @@ impl Turn {
         self.virtual_time = virtual_time;
     }
 
-    pub(super) fn blocked_sites(&self) -> Vec<(String, usize)> {
-        self.blocked
-            .iter()
-            .map(|(site, queues)| (site.clone(), queues.len()))
-            .collect()
+    pub(super) fn blocked_sites(&self) -> Vec<String> {
+        self.blocked.keys().cloned().collect()
+    }
+
+    pub(super) fn is_blocked(&self, site: &str) -> bool {
+        self.blocked.contains_key(site)
+    }
+
+    /// Unless it is woken earlier.
+    pub(super) fn wake_site(&mut self, site: &str, at: Ms) {
+        let before = self.site_wakes.get(site).copied();
+        if before.is_some_and(|before| before <= at) {
+            return;
+        }
+        if let Some(before) = before {
+            self.wake.remove(&(before, Sleeper::Site(site.to_owned())));
+        }
+        self.site_wakes.insert(site.to_owned(), at);
+        self.wake.insert((at, Sleeper::Site(site.to_owned())));
     }
 
     pub(super) fn remains(&self) -> Remains {
@@ -100,23 +129,39 @@ impl Scheduler {
             return;
         }
         if let Some(later) = waiting.wake.replace(due) {
-            self.turn.wake.remove(&(later, queue.clone()));
+            self.turn
+                .wake
+                .remove(&(later, Sleeper::Queue(queue.clone())));
         }
-        self.turn.wake.insert((due, queue.clone()));
+        self.turn.wake.insert((due, Sleeper::Queue(queue.clone())));
     }
 
-    /// Queues whose time has come take part in the turn; a bounded number in one step.
+    /// Queues whose time has come take part in the turn; a bounded number in one step. Then come those
+    /// that wait for a token of their site, in their order.
     pub(super) fn promote(&mut self, now: Ms) {
-        for _ in 0..64 {
-            let Some((at, queue)) = self.turn.wake.first().cloned() else {
-                return;
-            };
-            if at > now {
-                return;
+        let due = self.turn.wake.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<Sleeper> = due
+            .take(PROMOTED_AT_ONCE)
+            .map(|(_, who)| who.clone())
+            .collect();
+        let mut sites = Vec::new();
+        for sleeper in due {
+            match sleeper {
+                Sleeper::Queue(queue) => {
+                    self.clear_wake(&queue);
+                    self.unblock_queue(&queue);
+                    self.activate(&queue);
+                }
+                Sleeper::Site(site) => {
+                    if let Some(at) = self.turn.site_wakes.remove(&site) {
+                        self.turn.wake.remove(&(at, Sleeper::Site(site.clone())));
+                    }
+                    sites.push(site);
+                }
             }
-            self.clear_wake(&queue);
-            self.unblock(&queue);
-            self.activate(&queue);
+        }
+        for site in sites {
+            self.unblock(now, &site, PROMOTED_AT_ONCE);
         }
     }
 
@@ -226,42 +271,59 @@ impl Scheduler {
         }
     }
 
-    /// One slot of `site` is free: exactly one blocked queue goes for it.
-    pub(super) fn unblock_one(&mut self, site: &str) {
-        if self.turn.used(site) >= self.limits.of(site) {
+    /// Lets up to `most` queues go that wait for `site`: one for each free slot and each token.
+    pub(super) fn unblock(&mut self, now: Ms, site: &str, most: usize) {
+        if !self.turn.is_blocked(site) {
             return;
         }
-        let first = self
-            .turn
-            .blocked
-            .get(site)
-            .and_then(|queues| queues.first().cloned());
-        if let Some((_, queue)) = first {
-            self.unblock(&queue);
+        let free = self.limits.of(site).saturating_sub(self.turn.used(site)) as usize;
+        if free == 0 {
+            return;
+        }
+        let tokens = self.tokens(now, site).unwrap_or(usize::MAX);
+        if tokens == 0 {
+            self.wake_at_rate(now, site);
+            return;
+        }
+        let blocked = self.turn.blocked.get(site);
+        let first: Vec<QueueRef> = blocked
+            .into_iter()
+            .flatten()
+            .take(most.min(free).min(tokens))
+            .map(|(_, queue)| queue.clone())
+            .collect();
+        for queue in first {
+            self.unblock_queue(&queue);
             self.clear_wake(&queue);
             self.activate(&queue);
         }
     }
 
     /// A slot is a member of its worker's set: the count falls only with the member, so a repeated
-    /// release frees nothing.
-    pub(super) fn free_slot(&mut self, worker: crate::id::WorkerId, slot: crate::id::SlotId) {
-        let Some(member) = self.workers.get_mut(&worker) else {
-            return;
-        };
-        let Some(site) = member.slots.remove(&slot) else {
-            return;
-        };
-        if let Some(used) = self.turn.used.get_mut(&site) {
-            *used -= 1;
-            if *used == 0 {
-                self.turn.used.remove(&site);
+    /// release frees nothing. For each that is free a blocked queue goes.
+    pub(super) fn free_slots(&mut self, now: Ms, worker: WorkerId, slots: &[SlotId]) {
+        let mut freed: BTreeMap<String, usize> = BTreeMap::new();
+        for slot in slots {
+            let Some(member) = self.workers.get_mut(&worker) else {
+                return;
+            };
+            let Some(site) = member.slots.remove(slot) else {
+                continue;
+            };
+            if let Some(used) = self.turn.used.get_mut(&site) {
+                *used -= 1;
+                if *used == 0 {
+                    self.turn.used.remove(&site);
+                }
             }
+            *freed.entry(site).or_default() += 1;
         }
-        self.unblock_one(&site);
+        for (site, count) in freed {
+            self.unblock(now, &site, count);
+        }
     }
 
-    fn unblock(&mut self, queue: &QueueRef) {
+    fn unblock_queue(&mut self, queue: &QueueRef) {
         let Some(waiting) = self.queues.get_mut(queue.id()) else {
             return;
         };
@@ -282,7 +344,7 @@ impl Scheduler {
             .get_mut(queue.id())
             .and_then(|waiting| waiting.wake.take())
         {
-            self.turn.wake.remove(&(at, queue.clone()));
+            self.turn.wake.remove(&(at, Sleeper::Queue(queue.clone())));
         }
     }
 
@@ -299,5 +361,28 @@ impl Scheduler {
     }
 }
 
+impl Sleeper {
+    fn written(&self) -> &str {
+        match self {
+            Self::Queue(queue) => queue.written(),
+            Self::Site(site) => site,
+        }
+    }
+}
+
+impl Ord for Sleeper {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.written().cmp(other.written())
+    }
+}
+
+impl PartialOrd for Sleeper {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Wake-ups in one step, and queues that one wake-up of a site lets go.
+const PROMOTED_AT_ONCE: usize = 64;
 /// When a queue whose due tasks this caller must not be given is offered again.
 const WITHHELD_WAKE: Ms = 1000;

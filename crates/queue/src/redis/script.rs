@@ -55,9 +55,9 @@ impl Script {
 
     fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::Abort => &[NOW, TASK, include_str!("lua/abort.lua")],
+            Self::Abort => &[NOW, TURN, TASK, include_str!("lua/abort.lua")],
             Self::Beat => &[NOW, TURN, TASK, include_str!("lua/beat.lua")],
-            Self::Begin => &[NOW, include_str!("lua/begin.lua")],
+            Self::Begin => &[NOW, TURN, TASK, include_str!("lua/begin.lua")],
             Self::Check => &[NOW, include_str!("lua/check.lua")],
             Self::Counts => &[NOW, include_str!("lua/counts.lua")],
             Self::Expiring => &[NOW, include_str!("lua/expiring.lua")],

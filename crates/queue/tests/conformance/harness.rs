@@ -7,7 +7,7 @@ use std::time::Duration;
 use queue::embedded::EmbeddedQueue;
 use queue::id::MessageId;
 use queue::model::{ModelQueue, Remains};
-use queue::operation::{Beat, Counts, Limits};
+use queue::operation::{Beat, Counts, Limits, Rate};
 use queue::record::Record;
 use queue::{Queue, RecordError};
 use tempfile::TempDir;
@@ -65,6 +65,19 @@ pub(crate) trait Harness: Sized {
             concurrency_default: default,
             concurrency: sites
                 .map(|(domain, limit)| (format!("mx:{domain}"), *limit))
+                .collect(),
+            ..Limits::default()
+        })
+        .await;
+    }
+
+    /// New rates by site, and a limit of every site.
+    async fn pace(&self, concurrency: u32, sites: &[(&str, Rate)]) {
+        let sites = sites.iter();
+        self.write(Limits {
+            concurrency_default: concurrency,
+            rates: sites
+                .map(|(domain, rate)| (format!("mx:{domain}"), *rate))
                 .collect(),
             ..Limits::default()
         })

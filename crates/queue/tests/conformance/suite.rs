@@ -14,6 +14,7 @@ pub(crate) mod journal;
 pub(crate) mod lanes;
 pub(crate) mod leases;
 pub(crate) mod outcomes;
+pub(crate) mod rates;
 pub(crate) mod rules;
 pub(crate) mod slots;
 
@@ -104,6 +105,17 @@ macro_rules! suite {
                     a_slot_of_a_dead_worker_is_freed_and_wakes,
                     blocked_queues_take_turns,
                     a_limit_of_zero_lets_nothing_go,
+                }
+                rates {
+                    a_rate_is_exact_over_time,
+                    a_burst_goes_at_once,
+                    tokens_go_by_turn,
+                    an_unused_token_goes_to_whoever_waits,
+                    tokens_of_the_dead_come_back_unless_begun,
+                    a_changed_rate_wakes_the_queues_of_its_site,
+                    a_clock_that_goes_back_does_not_stop_a_site,
+                    slots_and_tokens_hold_together,
+                    mail_that_waits_for_a_token_expires,
                 }
                 expiry {
                     mail_that_cannot_be_claimed_expires,

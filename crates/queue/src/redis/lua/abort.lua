@@ -6,7 +6,7 @@ if call('ZSCORE', P .. 'wk', wid) and tonumber(call('HGET', P .. 'ln:' .. wid, l
   call('HSET', P .. 'ln:' .. wid, lane, n)
   call('HDEL', P .. 'ln:' .. wid, lane .. 'r')
 end
-local claims = P .. 'c:' .. wid
+local claims, scores = P .. 'c:' .. wid, {}
 if call('ZSCORE', P .. 'exp', mid) then
   if #ARGV - 4 ~= tonumber(call('HGET', P .. 'rc', mid) or 1) then return 0 end
   for k = 5, #ARGV do
@@ -14,17 +14,20 @@ if call('ZSCORE', P .. 'exp', mid) then
     if not call('ZSCORE', P .. 'q:' .. q, tid) then
       local score = call('ZSCORE', claims, ARGV[k])
       if not score or is_begun(score) then return 0 end
+      scores[k] = score
     end
   end
   for k = 5, #ARGV do
     local tid, q = parts_of(ARGV[k])
     call('ZREM', P .. 'q:' .. q, tid)
     call('ZREM', claims, ARGV[k])
+    if scores[k] then return_token(wid, tid, scores[k], true) end
     call('UNLINK', P .. 't:' .. tid)
     call('HDEL', P .. 'rcl', tid)
   end
   call('ZREM', P .. 'exp', mid)
   call('HDEL', P .. 'rc', mid)
+  save_turn()
 end
 call('UNLINK', P .. 'm:' .. mid, P .. 'b:' .. mid)
 return 1

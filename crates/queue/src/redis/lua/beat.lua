@@ -19,13 +19,22 @@ for _, other in ipairs(call('ZRANGE', P .. 'wk', '(' .. text(now + 2 * lease), '
   call('ZADD', P .. 'wk', 'XX', now + lease, other)
 end
 
+-- What lies behind the clock is as if it had never been; some of it at a time.
+local old = call('HSCAN', P .. 'g', call('HGET', P .. 'st', 'g') or 0, 'COUNT', 200)
+for k = 1, #old[2], 2 do
+  if tonumber(string.match(old[2][k + 1], '^%d+')) < now - 1 then call('HDEL', P .. 'g', old[2][k]) end
+end
+if old[1] ~= '0' then call('HSET', P .. 'st', 'g', old[1]) else call('HDEL', P .. 'st', 'g') end
+
 local budget, reaped, more = 500, 0, 0
 
 local function take_back(owner, handles)
   for k = 1, #handles, 2 do
-    local handle, begun = handles[k], is_begun(handles[k + 1])
+    local handle, score = handles[k], handles[k + 1]
+    local begun = is_begun(score)
     local tid, q = parts_of(handle)
     call('ZREM', P .. 'c:' .. owner, handle)
+    return_token(owner, tid, score, not begun)
     if begun then call('HINCRBY', P .. 'rcl', tid, 1) end
     put_back(tid, q, begun, now)
     reaped = reaped + 1
@@ -44,7 +53,7 @@ local function drain(owner)
   budget = budget - #slots
   if call('EXISTS', P .. 'cw:' .. owner) == 1 then return end
   call('SREM', P .. 'ws', owner)
-  call('UNLINK', P .. 'ln:' .. owner)
+  call('UNLINK', P .. 'ln:' .. owner, P .. 'cs:' .. owner)
 end
 
 -- Only who has held its own lease for a whole lease without a gap may reap: after an outage
@@ -67,7 +76,7 @@ if now - since >= lease then
   end
   for _, member in ipairs(living) do
     if budget > 0 then
-      take_back(member, call('ZRANGE', P .. 'c:' .. member, '-inf', now * 2 + 1, 'BYSCORE',
+      take_back(member, call('ZRANGE', P .. 'c:' .. member, '-inf', now * 4 + 3, 'BYSCORE',
         'LIMIT', 0, budget, 'WITHSCORES'))
     end
   end

@@ -1,8 +1,8 @@
 -- Claims: by name for expiry, otherwise in turn and within the slots of each site.
 
 -- What this call claims, a list of { queue, tids }; and what is written once at its end: slots with
--- their site, queues with nothing left in them.
-local named, granted, taken_slots, emptied = {}, {}, {}, {}
+-- their site, tasks charged to the rate of a site with that site, queues with nothing left in them.
+local named, granted, taken_slots, charged, emptied = {}, {}, {}, {}, {}
 
 -- Only where it waits. No slot and no turn, so that mail which cannot be claimed still expires.
 -- `exp` holds mid -> time * 2 + (1 when found expired).
@@ -18,11 +18,23 @@ local function claim_by_name(handle, withheld)
 end
 
 local function promote()
-  local due = call('ZRANGE', P .. 'wake', '-inf', now_text, 'BYSCORE', 'LIMIT', 0, 64)
-  if #due == 0 then return end
-  call('ZREM', P .. 'wake', unpack(due))
-  local tenants, sites = {}, {}
-  for k, q in ipairs(due) do sites[k] = site_of(q) end
+  local found = call('ZRANGE', P .. 'wake', '-inf', now_text, 'BYSCORE', 'LIMIT', 0, 64)
+  if #found == 0 then return end
+  call('ZREM', P .. 'wake', unpack(found))
+  local due, tenants, sites, with_tokens = {}, {}, {}, {}
+  for _, member in ipairs(found) do
+    -- A site's own wake-up: those that wait for its tokens follow in their order.
+    if string.find(member, '|', 1, true) then
+      due[#due + 1] = member
+      sites[#sites + 1] = site_of(member)
+    else
+      with_tokens[#with_tokens + 1] = member
+    end
+  end
+  if #due == 0 then
+    for _, site in ipairs(with_tokens) do unblock(site, 64) end
+    return
+  end
   local blocked = any_blocked(sites)
   for k, q in ipairs(due) do
     if blocked and call('ZREM', P .. 'blk:' .. sites[k], q) == 1 then forget_unblocked(sites[k]) end
@@ -32,6 +44,7 @@ local function promote()
   end
   load_used(sites)
   for tenant, queues in pairs(tenants) do activate(tenant, queues) end
+  for _, site in ipairs(with_tokens) do unblock(site, 64) end
 end
 
 -- The tenants this call can reach, read when the first is visited, written back by `save_roster`.
@@ -156,9 +169,11 @@ local function visit(per_grant, withheld, withheld_count)
     end
     return true
   end
-  local free = limit_of(site) - used_of(site)
-  if free <= 0 then
+  local free, rate = limit_of(site) - used_of(site), rate_of(site)
+  local tokens = rate and free > 0 and tokens_of(site, rate) or math.huge
+  if free <= 0 or tokens == 0 then
     leaves(tenant, q)
+    if tokens == 0 then wake_at_rate(site, rate) end
     call('ZADD', P .. 'blk:' .. site, tenant.vt, q)
     call('SADD', P .. 'bs', site)
     call('ZADD', P .. 'wake', 'LT', now + safety_ms, q)
@@ -166,14 +181,21 @@ local function visit(per_grant, withheld, withheld_count)
   end
   -- Few tasks spread over the free slots.
   local ready = more and count_due(q, withheld) or #tids
-  local count = math.min(per_grant, math.ceil(ready / free))
+  local count = math.min(per_grant, math.ceil(ready / free), tokens)
   if count > #tids then tids = look(q, withheld_count + count - 1, withheld) end
   for k = #tids, count + 1, -1 do tids[k] = nil end
   call('ZREM', P .. 'q:' .. q, unpack(tids))
   used[site] = used[site] + 1
   taken_slots[#taken_slots + 1] = lane .. '.' .. ARGV[3] .. '.' .. #granted
   taken_slots[#taken_slots + 1] = site
-  granted[#granted + 1] = { q, tids }
+  granted[#granted + 1] = { q, tids, rate }
+  if rate then
+    charge(site, rate, count)
+    for _, tid in ipairs(tids) do
+      charged[#charged + 1] = tid
+      charged[#charged + 1] = site
+    end
+  end
   V, turn_changed = tenant.vt, true
   tenant.vt = tenant.vt + cost_of(tenant.name, count)
   if ready > count then
@@ -198,16 +220,20 @@ local function claim(max, per_grant, withheld, withheld_count)
   end
   save_roster()
   if #taken_slots > 0 then call('HSET', P .. 'cw:' .. wid, unpack(taken_slots)) end
+  for from = 1, #charged, 2000 do
+    call('HSET', P .. 'cs:' .. wid, unpack(charged, from, math.min(from + 1999, #charged)))
+  end
   if #emptied > 0 then call('SREM', P .. 'qs', unpack(emptied)) end
 end
 
 -- Puts what was taken into the claim set and describes it: tid, ms until the message expires, number
 -- of state fields and values, these.
 local function hand_out(claims_made, with_counts, reply)
-  local members, mids, states, deadline = {}, {}, {}, text((now + claim_ms) * 2)
+  local members, mids, states, deadline = {}, {}, {}, (now + claim_ms) * 4
   for _, made in ipairs(claims_made) do
+    local score = text(deadline + (made[3] and 2 or 0))
     for _, tid in ipairs(made[2]) do
-      members[#members + 1] = deadline
+      members[#members + 1] = score
       members[#members + 1] = tid .. '|' .. made[1]
       mids[#mids + 1] = message_of(tid)
       states[#states + 1] = P .. 't:' .. tid

@@ -1,4 +1,4 @@
--- ARGV: generation default, then field value... Reply: 1 written, 0 a newer generation is there.
+-- ARGV: generation default, then field value... (as in `lim`) Reply: 1 written, 0 a newer generation is there.
 if tonumber(ARGV[1]) < tonumber(call('HGET', P .. 'lim', 'generation') or 0) then return 0 end
 call('UNLINK', P .. 'lim')
 call('HSET', P .. 'lim', 'generation', ARGV[1], 'default', ARGV[2])
@@ -8,7 +8,7 @@ end
 local blocked = call('SMEMBERS', P .. 'bs')
 table.sort(blocked)
 for _, site in ipairs(blocked) do
-  unblock(site, math.max(0, limit_of(site) - used_of(site)))
+  unblock(site, math.huge)
 end
 save_turn()
 return 1

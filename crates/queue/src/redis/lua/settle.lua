@@ -67,7 +67,10 @@ local function settle_stale(handle, delivered, recipients)
     if #marks == 0 then return end
     over = recipients > 0 and count >= recipients
   end
-  if owner then call('ZREM', P .. 'c:' .. owner, handle) end
+  if owner then
+    call('ZREM', P .. 'c:' .. owner, handle)
+    return_token(owner, tid, score, not is_begun(score))
+  end
   if over then
     call('ZREM', P .. 'q:' .. q, tid)
     end_task(tid)
@@ -89,6 +92,7 @@ local function settle_delivered(first, count, stale)
       local tid = string.match(handle, '^[^|]*')
       held[#held + 1] = handle
       tids[#tids + 1] = tid
+      return_token(wid, tid, scores[k], false)
       mids[#mids + 1] = message_of(tid)
     else
       stale[#stale + 1] = k
@@ -159,7 +163,10 @@ local function settle(i)
   count = mark(resolved, count, marks, delivered, 'd')
   count = mark(resolved, count, marks, failed, 'f')
   local over = rest == 'n' or (recipients > 0 and count >= recipients)
-  if over or rest ~= 'k' then call('ZREM', claims, handle) end
+  if over or rest ~= 'k' then
+    call('ZREM', claims, handle)
+    return_token(wid, tid, score, not over and rest == 'g' and not is_begun(score))
+  end
   if over then
     end_task(tid)
   elseif rest == 'k' then

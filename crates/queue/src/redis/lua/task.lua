@@ -26,5 +26,16 @@ local function put_back(tid, q, begun, due)
   schedule({ q }, due)
 end
 
--- Claim sets hold handle -> deadline * 2 + begun.
+-- Claim sets hold handle -> deadline * 4 + charged to the rate of a site * 2 + begun.
 local function is_begun(score) return tonumber(score) % 2 == 1 end
+local function is_charged(score) return math.floor(tonumber(score) / 2) % 2 == 1 end
+
+-- A claim has left the set of `owner`, where it had `score`. The token of one that was not used for a
+-- transaction goes back to the site it is from, whatever has become of its queue meanwhile.
+local function return_token(owner, tid, score, is_unused)
+  if not is_charged(score) then return end
+  local site = call('HGET', P .. 'cs:' .. owner, tid)
+  call('HDEL', P .. 'cs:' .. owner, tid)
+  local rate = is_unused and site and rate_of(site)
+  if rate then charge(site, rate, -1) end
+end

@@ -9,14 +9,18 @@ local function load_turn()
   end
 end
 
--- Limits of sites and weights of tenants, by their fields.
-local limits, default_limit, has_limits = {}, nil, nil
+-- Limits of sites and weights of tenants, by their fields; the rate of every site, and whether some
+-- have their own.
+local limits, default_limit, has_limits, default_rate, has_rates = {}, nil, nil, nil, nil
+local function load_limits()
+  if default_limit then return end
+  local lim = call('HMGET', P .. 'lim', 'default', 'rate', 'rates')
+  default_limit, default_rate, has_rates = tonumber(lim[1] or 20), lim[2], lim[3]
+  -- More than the generation and the default.
+  has_limits = call('HLEN', P .. 'lim') > 2
+end
 local function limit(field, default)
-  if not default_limit then
-    default_limit = tonumber(call('HGET', P .. 'lim', 'default') or 20)
-    -- More than the generation and the default.
-    has_limits = call('HLEN', P .. 'lim') > 2
-  end
+  load_limits()
   default = default or default_limit
   if has_limits and not limits[field] then
     limits[field] = tonumber(call('HGET', P .. 'lim', field) or default)
@@ -42,7 +46,87 @@ local function used_of(site)
   return used[site]
 end
 
+-- Rates are kept exactly. A site's theoretical arrival time says when its tokens would be full again: a
+-- task is one interval, per / messages, later, and tasks may go while that is not more than `burst`
+-- intervals ahead of the clock. It is in ms and parts of 1 / messages ms; what lies behind the clock by
+-- less than its tick, a millisecond, is kept, or it would be lost each time.
+local rates, arrivals, arrivals_changed = {}, {}, {}
+local function rate_of(site)
+  load_limits()
+  if not default_rate and not has_rates then return nil end
+  if rates[site] == nil then
+    local written = has_rates and call('HGET', P .. 'lim', 'rate:' .. site) or default_rate
+    local messages, per, burst = string.match(written or '', '^(%d+) (%d+) (%d+)$')
+    rates[site] = messages and
+      { messages = tonumber(messages), per = tonumber(per), burst = tonumber(burst) } or false
+  end
+  return rates[site] or nil
+end
+
+local function shift(rate, arrival, tasks)
+  local parts = arrival.part + tasks * rate.per
+  local ms = math.floor(parts / rate.messages)
+  return { ms = arrival.ms + ms, part = parts - ms * rate.messages }
+end
+
+local function has_passed(arrival)
+  return arrival.ms < now - 1 or (arrival.ms == now - 1 and arrival.part == 0)
+end
+
+-- No token was saved up beyond the burst, and none is more than two bursts away, wherever the clock
+-- was; that is noted, or it would stay that far from a clock that goes on.
+local function arrival_of(site, rate)
+  if arrivals[site] then return arrivals[site] end
+  local arrival = { ms = now, part = 0 }
+  local ms, part = string.match(call('HGET', P .. 'g', site) or '', '^(%d+) (%d+)$')
+  local stored = ms and { ms = tonumber(ms), part = tonumber(part) }
+  if stored and not has_passed(stored) then
+    local latest = shift(rate, arrival, 2 * rate.burst)
+    arrival = stored
+    -- Written under another rate, it may have other parts.
+    arrival.part = math.min(arrival.part, rate.messages - 1)
+    if arrival.ms > latest.ms or (arrival.ms == latest.ms and arrival.part > latest.part) then
+      arrival, arrivals_changed[site] = latest, true
+    end
+  end
+  arrivals[site] = arrival
+  return arrival
+end
+
+-- How many tasks may go now.
+local function tokens_of(site, rate)
+  local arrival = arrival_of(site, rate)
+  local parts = (now - arrival.ms) * rate.messages + rate.burst * rate.per - arrival.part
+  return math.max(0, math.min(rate.burst, math.floor(parts / rate.per)))
+end
+
+-- Wakes the site when its next token is there. One wake for all that wait: who is first then is a
+-- question of turn, not of who woke.
+local function wake_at_rate(site, rate)
+  local arrival = arrival_of(site, rate)
+  local parts = rate.per - rate.burst * rate.per + arrival.part
+  local first = arrival.ms + math.ceil(parts / rate.messages)
+  call('ZADD', P .. 'wake', 'LT', text(math.max(now, first)), site)
+end
+
+-- Takes tokens, or gives some back when there are less than none.
+local function charge(site, rate, tasks)
+  local arrival = shift(rate, arrival_of(site, rate), tasks)
+  arrivals_changed[site] = true
+  arrivals[site] = has_passed(arrival) and { ms = now, part = 0 } or arrival
+  if any_blocked({ site }) then wake_at_rate(site, rate) end
+end
+
+local function save_arrivals()
+  for site in pairs(arrivals_changed) do
+    local arrival = arrivals[site]
+    call('HSET', P .. 'g', site, text(arrival.ms) .. ' ' .. text(arrival.part))
+  end
+  arrivals_changed = {}
+end
+
 local function save_turn()
+  save_arrivals()
   if turn_changed then call('HSET', P .. 'st', 'V', V, 'seq', seq) end
   local set, gone = {}, {}
   for site, count in pairs(used) do
@@ -80,14 +164,19 @@ local function forget_unblocked(site)
   if call('EXISTS', P .. 'blk:' .. site) == 0 then call('SREM', P .. 'bs', site) end
 end
 
--- `slots` slots of `site` have become free: one blocked queue goes for each.
-local function unblock(site, slots)
-  local blocked = call('ZRANGE', P .. 'blk:' .. site, 0, slots - 1)
-  if #blocked == 0 then return end
-  for k = 1, math.min(#blocked, limit_of(site) - used_of(site)) do
-    call('ZREM', P .. 'blk:' .. site, blocked[k])
-    call('ZREM', P .. 'wake', blocked[k])
-    activate(tenant_of(blocked[k]), { blocked[k] })
+-- Lets up to `most` queues go that wait for `site`: one for each free slot and each token.
+local function unblock(site, most)
+  if not any_blocked({ site }) then return end
+  local count, rate = math.min(most, limit_of(site) - used_of(site)), rate_of(site)
+  if count <= 0 then return end
+  if rate then
+    count = math.min(count, tokens_of(site, rate))
+    if count == 0 then return wake_at_rate(site, rate) end
+  end
+  for _, q in ipairs(call('ZRANGE', P .. 'blk:' .. site, 0, count - 1)) do
+    call('ZREM', P .. 'blk:' .. site, q)
+    call('ZREM', P .. 'wake', q)
+    activate(tenant_of(q), { q })
   end
   forget_unblocked(site)
 end

@@ -60,6 +60,7 @@ impl Harness for RedisServed {
             ("act", kind("act").keys, remains.active_tenants),
             ("bs", kind("bs").members, kind("blk").keys),
             ("ct", kind("ct").members, remains.slots),
+            ("cs", kind("cs").members, kind("c").members),
             ("rc", kind("rc").members, remains.messages),
             ("rcl", kind("rcl").members, remains.tasks),
             ("t", kind("t").keys, remains.tasks),
@@ -72,8 +73,9 @@ impl Harness for RedisServed {
         let known = [
             "m", "b", "exp", "q", "c", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
         ];
-        // What stays: the journal, limits, counters, and whose queue it is.
-        let stays = ["ev", "lim", "meta", "st"];
+        // What stays: the journal, limits, counters, and whose queue it is; how far ahead of its rate a
+        // site is, until a beat finds it passed.
+        let stays = ["ev", "g", "lim", "meta", "st"];
         for name in kinds.keys().map(String::as_str) {
             let is_part = parts.iter().any(|(part, ..)| *part == name);
             assert!(
@@ -111,7 +113,7 @@ impl RedisServed {
         for key in keys {
             let name = key.strip_prefix(PREFIX).expect("one prefix for all keys");
             let (name, of) = name.split_once(':').unwrap_or((name, ""));
-            if let "c" | "cw" | "ln" = name {
+            if let "c" | "cs" | "cw" | "ln" = name {
                 assert!(
                     members.iter().any(|member| member == of),
                     "{key} has no owner"
@@ -119,7 +121,7 @@ impl RedisServed {
             }
             let count = match name {
                 "act" | "blk" | "c" | "exp" | "q" | "ten" | "wake" | "wk" => Some("ZCARD"),
-                "ct" | "cw" | "rc" | "rcl" | "wks" => Some("HLEN"),
+                "cs" | "ct" | "cw" | "g" | "rc" | "rcl" | "wks" => Some("HLEN"),
                 "bs" | "qs" | "ws" => Some("SCARD"),
                 _ => None,
             };

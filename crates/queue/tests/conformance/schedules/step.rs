@@ -72,6 +72,7 @@ pub(super) enum Step {
     Limit {
         default: u32,
         site: Option<(u8, u32)>,
+        rate: Option<Speed>,
         old: bool,
     },
     Hasten {
@@ -83,6 +84,15 @@ pub(super) enum Step {
     JumpBack {
         ms: u64,
     },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speed {
+    /// Of every site or of one.
+    pub(super) site: Option<u8>,
+    pub(super) messages: u32,
+    pub(super) per_ms: u64,
+    pub(super) burst: u32,
 }
 
 pub(super) const PROCESSES: u8 = 3;
@@ -173,12 +183,27 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<Index>().prop_map(|message| Step::Read { message }),
         6 => by().prop_map(|by| Step::Beat { by }),
         1 => (0..PROCESSES).prop_map(|by| Step::Restart { by }),
-        1 => (0..4u32, prop::option::of((0..SITES, 0..3u32)), prop::bool::weighted(0.2))
-            .prop_map(|(default, site, old)| Step::Limit { default, site, old }),
+        2 => (0..4u32, prop::option::of((0..SITES, 0..3u32)), prop::option::of(speed()), prop::bool::weighted(0.2))
+            .prop_map(|(default, site, rate, old)| Step::Limit { default, site, rate, old }),
         1 => (0..SITES).prop_map(|site| Step::Hasten { site }),
         5 => prop_oneof![0..200u64, 0..8_000u64, 0..130_000u64].prop_map(|ms| Step::Pass { ms }),
         1 => (0..20_000u64).prop_map(|ms| Step::JumpBack { ms }),
     ]
+}
+
+fn speed() -> impl Strategy<Value = Speed> {
+    (
+        prop::option::of(0..SITES),
+        1..9u32,
+        prop_oneof![1..30u64, 1..20_000u64],
+        1..5u32,
+    )
+        .prop_map(|(site, messages, per_ms, burst)| Speed {
+            site,
+            messages,
+            per_ms,
+            burst,
+        })
 }
 
 fn next() -> impl Strategy<Value = Step> {

@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
 use queue::model::Remains;
-use queue::operation::{Beat, Counts, Limits, Next, NextReply, Resolved, STAGED_FOR, Taken, Then};
+use queue::operation::{
+    Beat, Counts, Limits, Next, NextReply, Rate, Resolved, STAGED_FOR, Taken, Then,
+};
 use queue::record::NewMessage;
 use queue::{Queue, QueueError};
 
-use super::step::{Damage, Fate, LANES, PROCESSES, Shape, Step};
+use super::step::{Damage, Fate, LANES, PROCESSES, Shape, Speed, Step};
 use crate::harness::{Harness, Model};
 use crate::redis_fixture::{claim, handles_of, slots, tasks};
 
@@ -64,7 +66,7 @@ impl<'a, T: Harness> World<'a, T> {
             let worker = self.register().await;
             self.workers.push(worker);
         }
-        self.limit(2, None).await;
+        self.limit(2, None, None).await;
         for step in steps {
             self.step(step).await;
             self.both(async |queue| queue.counts().await).await;
@@ -217,11 +219,16 @@ impl<'a, T: Harness> World<'a, T> {
                 let old = std::mem::replace(&mut self.workers[usize::from(by)], worker);
                 self.former.push(old);
             }
-            Step::Limit { default, site, old } => {
+            Step::Limit {
+                default,
+                site,
+                rate,
+                old,
+            } => {
                 if old {
                     self.generation -= 1;
                 }
-                self.limit(default, site).await;
+                self.limit(default, site, rate).await;
             }
             Step::Hasten { site } => {
                 let route = format!("mx:{site}.example");
@@ -389,13 +396,25 @@ impl<'a, T: Harness> World<'a, T> {
         }
     }
 
-    async fn limit(&mut self, default: u32, site: Option<(u8, u32)>) {
+    async fn limit(&mut self, default: u32, site: Option<(u8, u32)>, speed: Option<Speed>) {
         self.generation += 1;
+        let rate = speed.map(|speed| Rate {
+            messages: speed.messages,
+            per: Duration::from_millis(speed.per_ms),
+            burst: speed.burst,
+        });
+        let of_one = speed.and_then(|speed| speed.site);
         let limits = Limits {
             generation: self.generation,
             concurrency_default: default,
             concurrency: site
                 .map(|(number, limit)| (format!("mx:{number}.example"), limit))
+                .into_iter()
+                .collect(),
+            rate_default: rate.filter(|_| of_one.is_none()),
+            rates: of_one
+                .zip(rate)
+                .map(|(number, rate)| (format!("mx:{number}.example"), rate))
                 .into_iter()
                 .collect(),
             weights: vec![("t0".to_owned(), default.max(1))],
@@ -406,7 +425,7 @@ impl<'a, T: Harness> World<'a, T> {
 
     /// One new worker is left: it finds the others dead and delivers everything. Nothing remains.
     async fn finish(&mut self) {
-        self.limit(20, None).await;
+        self.limit(20, None, None).await;
         let heir = self.register().await;
         self.workers = vec![heir];
         for round in 0.. {
