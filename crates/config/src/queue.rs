@@ -22,6 +22,9 @@ pub struct Queue {
     /// How long a message may stay before it is returned to its sender (RFC 5321 §4.5.4.1).
     #[serde(with = "crate::duration", default = "default_lifetime")]
     pub lifetime: Duration,
+    /// What the end of its lifetime means for mail that is held.
+    #[serde(default)]
+    pub held_expiry: HeldExpiry,
     #[serde(default)]
     pub retry: Retry,
     /// The schema to put in force (`docs/operations.md`); nothing said, it stays what it is.
@@ -37,6 +40,15 @@ pub struct Queue {
 pub struct Journal {
     /// Entries kept, of up to some thirty outcomes; 0 for no journal.
     pub entries: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum HeldExpiry {
+    /// It is returned to its sender as all other mail.
+    #[default]
+    Expire,
+    /// It stays until somebody releases or drops it.
+    Keep,
 }
 
 fn default_id() -> String {

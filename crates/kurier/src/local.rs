@@ -62,6 +62,7 @@ pub(crate) fn configuration(arguments: &LocalArguments) -> Result<Loaded, LocalE
             source,
             durability: config::queue::Durability::default(),
             lifetime: Duration::from_secs(120 * 3600),
+            held_expiry: config::queue::HeldExpiry::default(),
             retry: config::queue::Retry::default(),
             schema: None,
             journal: config::queue::Journal::default(),

@@ -14,7 +14,8 @@ use queue::durability::Durability;
 use queue::embedded::EmbeddedQueue;
 use queue::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use queue::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
+    Resolved, Taken,
 };
 use queue::record::{NewMessage, Record};
 use queue::redis::{OpenError, Redis, Settings};
@@ -249,6 +250,10 @@ impl Queue for Waiting {
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
         self.queue()?.set_limits(limits).await
+    }
+
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        self.queue()?.act(acts).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

@@ -35,8 +35,8 @@ use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::model::{Remains, Scheduler, WallClock};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
-    Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
+    Resolved, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -231,6 +231,10 @@ impl Queue for EmbeddedQueue {
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
         self.step(|scheduler, now| scheduler.set_limits(now, limits));
         Ok(())
+    }
+
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        self.committer.act(acts).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

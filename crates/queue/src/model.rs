@@ -13,13 +13,14 @@
 //! 3. `turn`: whose turn it is, and what wakes a queue that is not looked at;
 //! 4. `claim`: tasks go to a worker, within the slots of each site and its `rate`;
 //! 5. `settle`: outcomes per recipient; a task ends or goes back;
-//! 6. `reap`: what dead workers held goes back;
-//! 7. `expiry`, `limits`, `journal`.
+//! 6. `reap`: what dead workers had claimed goes back, and what kills workers is held (`hold`);
+//! 7. `act`, `list`: what administrators do and see;
+//! 8. `expiry`, `limits`, `journal`.
 //!
 //! Invariants:
-//! * A task is in one `Place`: it waits, or one worker holds it. It has no third state.
-//! * A claim is taken out of a worker's claim set in the same step that ends the task or lets it
-//!   wait again.
+//! * A task is in one `Place`: it waits, one worker has claimed it, or it is held.
+//! * A claim is taken out of a worker's claim set in the same step that ends the task, holds it or
+//!   lets it wait again.
 //! * A queue that holds tasks is active or has a wake-up, no matter what happened before.
 //! * Slots in use of a site are as many as members of all workers' slot sets name it.
 //!
@@ -31,12 +32,14 @@ use crate::id::{JournalId, MessageId, TaskId, WorkerId};
 use crate::operation::Timing;
 
 mod abort;
+mod act;
 mod change;
 mod claim;
 mod clock;
 mod enqueue;
 mod expiry;
 mod hasten;
+mod hold;
 mod journal;
 mod lane;
 mod lease;
@@ -75,6 +78,8 @@ pub struct Scheduler {
     queues: HashMap<crate::id::QueueId, WaitingQueue>,
     /// Messages by when they expire, or are looked at again.
     expiry: BTreeSet<(Ms, MessageId)>,
+    /// Held tasks by since when.
+    held: BTreeSet<(Ms, TaskId)>,
     turn: Turn,
     limits: limits::InForce,
     /// Everybody who may own anything, in the order of their ids.
@@ -98,6 +103,7 @@ impl Scheduler {
             tasks: HashMap::new(),
             queues: HashMap::new(),
             expiry: BTreeSet::new(),
+            held: BTreeSet::new(),
             turn: Turn::default(),
             limits: limits::InForce::default(),
             workers: BTreeMap::new(),

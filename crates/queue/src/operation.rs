@@ -7,6 +7,10 @@ use bytes::Bytes;
 use crate::id::{Call, Handle, JournalId, MessageId, QueueId, SlotId, TaskId};
 use crate::record::{NewMessage, TaskState};
 
+mod admin;
+
+pub use self::admin::{Act, Acted, Action, Notice};
+
 /// Timing of leases, in one place, given at construction of a back end.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
@@ -89,6 +93,8 @@ pub enum Rest {
     Deferred { due_in: Duration, notes: Bytes },
     /// Back to the queue, due now, no attempt counted; marked when it was begun.
     GivenBack,
+    /// Held until somebody releases it, for this reason; no attempt counted, marked as given back.
+    Held { reason: String },
     /// The caller goes on with them: the claim stays as it is.
     Kept,
 }
@@ -173,6 +179,8 @@ pub enum Beat {
         late: bool,
         /// Claims taken back from reaped workers and overdue claims in this step.
         reaped: u32,
+        /// Those of them that are held from now on: too many owners began them and did not settle.
+        held: Vec<TaskId>,
         /// The reap is not drained: beat again at once.
         more: bool,
         /// When the earliest foreign lease runs out.
@@ -198,6 +206,17 @@ pub struct Limits {
     pub rates: Vec<(String, Rate)>,
     /// Shares by tenant, from 1; a tenant that is not named has 1.
     pub weights: Vec<(String, u32)>,
+    pub held: HeldExpiry,
+}
+
+/// What the end of a message's lifetime means for those of its tasks that are held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HeldExpiry {
+    /// They expire as all others.
+    #[default]
+    Expire,
+    /// They are left alone until somebody releases or drops them.
+    Keep,
 }
 
 /// How many tasks may be granted for one site: at most `burst` at once, and over any time `burst` more
@@ -237,6 +256,8 @@ pub struct Counts {
     pub deferred: u64,
     /// Tasks in claim sets.
     pub in_flight: u64,
+    /// Tasks that wait for somebody to release them.
+    pub held: u64,
     /// How long the oldest ready task has been due.
     pub oldest_ready: Option<Duration>,
 }

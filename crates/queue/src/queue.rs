@@ -4,7 +4,8 @@ use bytes::Bytes;
 use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
+    Resolved, Taken,
 };
 use crate::record::{NewMessage, Record};
 
@@ -73,6 +74,10 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Writes limits unless a newer generation is there; wakes what a raised limit lets go.
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError>;
+
+    /// Does what an administrator wants, act by act in one step, at most 500; what became of each, in
+    /// order. Repeated, it changes nothing more.
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError>;
 
     /// Makes up to `max` tasks of `route`, at most 1000, due that wait for a later attempt; how many.
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError>;

@@ -72,7 +72,7 @@ pub struct Recipient {
     pub address: String,
 }
 
-/// Mutable state of a task: absent until its first deferral or take-over.
+/// Mutable state of a task: absent until its first deferral, take-over or hold.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct TaskState {
     /// Begun attempts that ended in a deferral.
@@ -83,6 +83,10 @@ pub struct TaskState {
     pub resolved: Vec<(u16, Resolution)>,
     /// The worker's own notes (JSON: first try, last reply per recipient), opaque here, <= 16 KiB.
     pub notes: Bytes,
+    /// Why it is held; of a claimed task: why it will be when its claim ends.
+    pub hold: Option<String>,
+    /// It ends with its claim, whatever becomes of that.
+    pub dropped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

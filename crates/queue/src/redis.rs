@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `m:<mid>` | string | the record: version, header, body |
 //! | `b:<mid>` | hash | chunk number -> chunk of a large body; expires until its message is enqueued |
-//! | `t:<tid>` | hash | `a` attempts, `rb` begun by an owner that did not settle it, `r<i>` `d`elivered or `f`ailed, `s` notes; from the first deferral or take-over on |
+//! | `t:<tid>` | hash | `a` attempts, `rb` begun by an owner that did not settle it, `r<i>` `d`elivered or `f`ailed, `s` notes, `h` why it is held, `x` dropped when its claim ends; from the first deferral, take-over or hold on |
 //! | `q:<qid>` | sorted set | tid -> due |
 //! | `wake` | sorted set | qid -> when to look at it next; site -> when its rate lets the next task go |
 //! | `ten`, `act:<tenant>` | sorted set | tenants by virtual time; a tenant's eligible queues by last-served sequence |
@@ -20,10 +20,11 @@
 //! | `rc` | hash | open tasks of messages with more than one |
 //! | `exp` | sorted set | mid -> when it expires * 2 + found expired |
 //! | `rcl` | hash | how often a begun task was taken back |
-//! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `rate` and `rate:<site>` (messages, ms, burst), `rates`: there are some of the latter, `weight:<tenant>` |
+//! | `hold` | sorted set | handle -> held since |
+//! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `rate` and `rate:<site>` (messages, ms, burst), `rates`: there are some of the latter, `weight:<tenant>`, `held` `keep` |
 //! | `ln:<wid>` | hash | lane -> last n, and its reply |
 //! | `ev` | stream | the journal: outcomes of one call, packed |
-//! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq` and finishes of tenants; schema and owner |
+//! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq`, `sus` (some `rcl` may be 3 or more) and finishes of tenants; schema and owner |
 //!
 //! Invariants:
 //! * Nothing is enqueued on a server that does not meet the declared durability; asked when a
@@ -52,13 +53,14 @@ use self::store::push_call;
 use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Rate, Resolved,
-    Taken, Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, HeldExpiry, Journaled, Limits, Next,
+    NextReply, Rate, Resolved, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
 use crate::schema::{Schema, refusal};
 
+mod admin;
 mod body;
 mod connection;
 mod durability;
@@ -144,6 +146,7 @@ impl Queue for Redis {
             reaped: u32::try_from(fields.count()?).map_err(|_| fields.unexpected("a count"))?,
             more: fields.integer()? == 1,
             next_foreign_expiry: fields.milliseconds()?,
+            held: fields.rest()?,
         })
     }
 
@@ -231,11 +234,7 @@ impl Queue for Redis {
         let mut call = self.dispatch.call(Script::Expiring);
         call.arg(max);
         let mut fields = Fields::of(self.dispatch.run(call).await?, "expiring")?;
-        let mut messages = Vec::new();
-        while !fields.is_empty() {
-            messages.push(fields.parsed()?);
-        }
-        Ok(messages)
+        fields.rest()
     }
 
     async fn read(
@@ -271,10 +270,21 @@ impl Queue for Redis {
         for (tenant, weight) in &limits.weights {
             call.arg(format!("weight:{tenant}")).arg(weight.max(&1));
         }
+        if limits.held == HeldExpiry::Keep {
+            call.arg("held").arg("keep");
+        }
         match self.dispatch.run(call).await? {
             Value::Int(_) => Ok(()),
             other => Err(unexpected("set_limits", &other)),
         }
+    }
+
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        if acts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let call = admin::act(self.dispatch.call(Script::Act), acts)?;
+        admin::acted(acts.len(), self.dispatch.run(call).await?)
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {
@@ -324,6 +334,7 @@ impl Queue for Redis {
             counts.ready += fields.count()? as u64;
             counts.deferred += fields.count()? as u64;
             counts.in_flight += fields.count()? as u64;
+            counts.held += fields.count()? as u64;
             counts.oldest_ready = counts.oldest_ready.max(fields.milliseconds()?);
             if cursor == 0 {
                 return Ok(counts);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use nexthop::LocalHost;
-use queue::operation::Limits;
+use queue::operation::{HeldExpiry, Limits};
 use smtp::HeloName;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,10 @@ fn settings(active: &Active, pod_name: &str) -> Settings {
             .iter()
             .map(|tenant| (tenant.name.clone(), tenant.weight))
             .collect(),
+        held: match config.queue.held_expiry {
+            config::queue::HeldExpiry::Expire => HeldExpiry::Expire,
+            config::queue::HeldExpiry::Keep => HeldExpiry::Keep,
+        },
         ..Limits::default()
     };
     settings.journal = config.queue.journal.entries > 0;

@@ -246,6 +246,7 @@ impl<F: Fn() -> Observation + Send + Sync + 'static> Collector for Observed<F> {
             ("ready", counts.ready),
             ("deferred", counts.deferred),
             ("in_flight", counts.in_flight),
+            ("held", counts.held),
         ] {
             ConstGauge::new(saturated(count)).encode(states.encode_family(&[("state", state)])?)?;
         }

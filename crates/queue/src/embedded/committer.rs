@@ -12,7 +12,7 @@ use super::job::{Incoming, Job, Reply};
 use super::state::{Batch, Failure, Half, State};
 use crate::id::{Call, MessageId};
 use crate::model::{Scheduler, WallClock};
-use crate::operation::{Next, NextReply, Taken};
+use crate::operation::{Act, Acted, Action, Next, NextReply, Taken};
 use crate::queue::QueueError;
 
 #[derive(Debug)]
@@ -128,6 +128,26 @@ impl Committer {
             self.shared.work.notify_one();
         }
         wait(answer).await.map(Taken::Ran)
+    }
+
+    pub(super) async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        let notices = acts.iter().filter_map(|act| match &act.action {
+            Action::Drop { notice } => notice.as_ref(),
+            _ => None,
+        });
+        let encoded = notices
+            .map(|notice| Incoming::new(&notice.message))
+            .collect::<Result<Vec<_>, _>>()?;
+        let answer = {
+            let mut state = self.shared.lock();
+            if let Some(closed) = state.closed() {
+                return Err(closed);
+            }
+            let answer = state.act(self.shared.clock.now(), acts, encoded);
+            self.shared.work.notify_one();
+            answer
+        };
+        wait(answer).await
     }
 
     /// Hands the thread a job and waits for its reply.

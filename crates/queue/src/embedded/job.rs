@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::id::{Call, Handle, MessageId, QueueId};
 use crate::model::Change;
-use crate::operation::{Aborted, Next, NextReply, Resolved, Taken};
+use crate::operation::{Aborted, Acted, Next, NextReply, Resolved, Taken};
 use crate::queue::QueueError;
 use crate::record::NewMessage;
 
@@ -74,6 +74,12 @@ pub(super) enum Job {
         stale: Vec<u32>,
         notifications: Vec<Arc<Incoming>>,
         reply: Reply<Taken<NextReply>>,
+    },
+    /// What it has done is in the log; the answer follows when that is written.
+    Act {
+        acted: Vec<Acted>,
+        notices: Vec<Arc<Incoming>>,
+        reply: Reply<Vec<Acted>>,
     },
     /// Behind the enqueue it takes back.
     Abort {

@@ -1,9 +1,10 @@
 //! Rows of the file. Big-endian numbers, so that a dump can be read.
 //!
 //! * message: expiry in ms (8 octets), then the record as [`record`](crate::record) has it;
-//! * task: nothing when it has ended, else due in ms (8), attempts (4), begun by an owner that did
-//!   not settle it (1), count of resolved recipients (2), for each index (2) and outcome (1), then
-//!   the worker's notes. A task without a row waits as it was enqueued;
+//! * task: nothing when it has ended, else due in ms (8), attempts (4), flags (1): begun by an owner
+//!   that did not settle it, held, dropped; count of resolved recipients (2), for each index (2) and
+//!   outcome (1); when held, the length of the reason (2) and the reason; then the worker's notes. A
+//!   task without a row waits as it was enqueued;
 //! * entry of the journal: for each outcome its length (4) and octets.
 
 use bytes::{Buf, BufMut, Bytes};
@@ -11,12 +12,20 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::record::{Resolution, TaskState};
 
 pub(super) const EXPIRY: usize = 8;
+const BEGUN: u8 = 1;
+const HELD: u8 = 2;
+const DROPPED: u8 = 4;
 
 pub(super) fn write_state(due: u64, state: &TaskState) -> Vec<u8> {
     let mut row = Vec::with_capacity(15 + state.resolved.len() * 3 + state.notes.len());
     row.put_u64(due);
     row.put_u32(state.attempts);
-    row.put_u8(u8::from(state.reclaimed_begun));
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    row.put_u8(
+        flag(state.reclaimed_begun, BEGUN)
+            | flag(state.hold.is_some(), HELD)
+            | flag(state.dropped, DROPPED),
+    );
     row.put_u16(state.resolved.len() as u16);
     for (recipient, resolution) in &state.resolved {
         row.put_u16(*recipient);
@@ -24,6 +33,11 @@ pub(super) fn write_state(due: u64, state: &TaskState) -> Vec<u8> {
             Resolution::Delivered => b'd',
             Resolution::Failed => b'f',
         });
+    }
+    if let Some(reason) = &state.hold {
+        let reason = &reason[..reason.floor_char_boundary(usize::from(u16::MAX))];
+        row.put_u16(reason.len() as u16);
+        row.put_slice(reason.as_bytes());
     }
     row.put_slice(&state.notes);
     row
@@ -33,7 +47,7 @@ pub(super) fn write_state(due: u64, state: &TaskState) -> Vec<u8> {
 pub(super) fn read_state(mut row: &[u8]) -> Option<(u64, TaskState)> {
     let due = row.try_get_u64().ok()?;
     let attempts = row.try_get_u32().ok()?;
-    let reclaimed_begun = row.try_get_u8().ok()? == 1;
+    let flags = row.try_get_u8().ok()?;
     let count = row.try_get_u16().ok()?;
     let mut resolved = Vec::new();
     for _ in 0..count {
@@ -45,12 +59,22 @@ pub(super) fn read_state(mut row: &[u8]) -> Option<(u64, TaskState)> {
         };
         resolved.push((recipient, resolution));
     }
+    let hold = if flags & HELD == 0 {
+        None
+    } else {
+        let length = usize::from(row.try_get_u16().ok()?);
+        let (reason, rest) = row.split_at_checked(length)?;
+        row = rest;
+        Some(std::str::from_utf8(reason).ok()?.to_owned())
+    };
     Some((
         due,
         TaskState {
             attempts,
-            reclaimed_begun,
+            reclaimed_begun: flags & BEGUN != 0,
             resolved,
+            hold,
+            dropped: flags & DROPPED != 0,
             notes: Bytes::copy_from_slice(row),
         },
     ))
@@ -87,13 +111,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_and_read_back(due: u64, attempts: u32, begun: bool, recipients: Vec<(u16, bool)>, notes: Vec<u8>) {
+        fn written_and_read_back(
+            due: u64, attempts: u32, begun: bool, dropped: bool, hold: Option<String>,
+            recipients: Vec<(u16, bool)>, notes: Vec<u8>,
+        ) {
             let outcome = |delivered| if delivered { Resolution::Delivered } else { Resolution::Failed };
             let state = TaskState {
                 attempts,
                 reclaimed_begun: begun,
                 resolved: recipients.into_iter().map(|(index, delivered)| (index, outcome(delivered))).collect(),
                 notes: notes.into(),
+                hold,
+                dropped,
             };
             prop_assert_eq!(read_state(&write_state(due, &state)), Some((due, state)));
         }

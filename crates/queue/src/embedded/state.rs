@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 use super::job::{Entry, Incoming, Job};
 use crate::model::{Change, Scheduler};
-use crate::operation::{Aborted, Next, NextReply, Taken};
+use crate::operation::{Aborted, Act, Acted, Next, NextReply, Taken};
 use crate::queue::QueueError;
+use crate::record::NewMessage;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -92,15 +93,7 @@ impl State {
             );
         }
         // Only the holder of a task may notify.
-        let held = |message: &Incoming| {
-            settled
-                .notifications
-                .iter()
-                .any(|held| held.id == message.id)
-        };
-        let notifications: Vec<_> = encoded.into_iter().filter(held).map(Arc::new).collect();
-        self.log
-            .extend(notifications.iter().cloned().map(Entry::Record));
+        let notifications = self.log_records(encoded, &settled.notifications);
         let (reply, answer) = oneshot::channel();
         let next = Next {
             settlements: Vec::new(),
@@ -113,6 +106,42 @@ impl State {
             reply,
         });
         Half::Waits(answer)
+    }
+
+    /// Acts. The answer waits until that is written; the acts and their notices come into the log
+    /// here, in one piece.
+    pub(super) fn act(
+        &mut self,
+        now: u64,
+        acts: &[Act],
+        encoded: Vec<Incoming>,
+    ) -> oneshot::Receiver<Result<Vec<Acted>, QueueError>> {
+        let (acted, notices) = self.step(|scheduler| scheduler.act(now, acts));
+        let notices = self.log_records(encoded, &notices);
+        let (reply, answer) = oneshot::channel();
+        self.jobs.push_back(Job::Act {
+            acted,
+            notices,
+            reply,
+        });
+        answer
+    }
+
+    /// Those of `encoded` that are to be enqueued.
+    fn log_records(
+        &mut self,
+        encoded: Vec<Incoming>,
+        enqueued: &[&NewMessage],
+    ) -> Vec<Arc<Incoming>> {
+        let is_enqueued =
+            |message: &Incoming| enqueued.iter().any(|enqueued| enqueued.id == message.id);
+        let records: Vec<_> = encoded
+            .into_iter()
+            .filter(is_enqueued)
+            .map(Arc::new)
+            .collect();
+        self.log.extend(records.iter().cloned().map(Entry::Record));
+        records
     }
 
     /// An abort is the first of its batch, so that it finds what was enqueued before it.
@@ -140,7 +169,7 @@ impl State {
                 Job::Enqueue { messages, .. } => {
                     octets += messages.iter().map(Incoming::content_length).sum::<usize>();
                 }
-                Job::Flush { .. } | Job::Next { .. } | Job::Resolve { .. } => {}
+                Job::Act { .. } | Job::Flush { .. } | Job::Next { .. } | Job::Resolve { .. } => {}
             }
             jobs.push(job);
         }
@@ -183,6 +212,16 @@ impl State {
                         .for_each(|message| insert(scheduler, batch.now, message));
                     let taken = scheduler.release_and_claim(batch.now, &next, stale);
                     Box::new(move || _ = reply.send(Ok(taken)))
+                }
+                Job::Act {
+                    acted,
+                    notices,
+                    reply,
+                } => {
+                    notices
+                        .iter()
+                        .for_each(|message| insert(scheduler, batch.now, message));
+                    Box::new(move || _ = reply.send(Ok(acted)))
                 }
                 Job::Abort { reply, .. } => {
                     let aborted = batch.aborted.unwrap_or(Aborted::Held);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{EmbeddedQueue, OpenError};
 use crate::durability::Durability;
 use crate::id::{Call, Handle, SlotId, TaskId};
-use crate::operation::{Aborted, Resolved, Rest, Settlement, Taken};
+use crate::operation::{Aborted, Act, Acted, Action, Notice, Resolved, Rest, Settlement, Taken};
 use crate::queue::{Queue, QueueError};
 use crate::record::Resolution;
 use crate::worker::{self, EnqueueError, Worker};
@@ -59,6 +59,79 @@ async fn claims_go_back_after_a_crash() {
 
     let mut later = Caller::register(open(&disk.after_crash())).await;
     assert_eq!(later.claim().await, claimed);
+}
+
+#[tokio::test]
+async fn what_is_held_is_held_after_a_crash() {
+    let disk = Arc::new(Disk::default());
+    let mut caller = Caller::register(open(&disk)).await;
+    let domains = ["a.example", "b.example", "c.example", "d.example"];
+    caller.enqueue(&[message(1, &domains)]).await.unwrap();
+    let handles = caller.claim().await;
+    let reason = "unreadable \u{e9}".to_owned();
+    let held = Rest::Held {
+        reason: reason.clone(),
+    };
+    let settlements = vec![
+        settlement(&handles[0], &[1], held),
+        settlement(&handles[1], &[], deferred(0)),
+    ];
+    caller.run(settlements, false).await;
+    // One that is still claimed and is to be dropped, and one that is to be held.
+    let act = |handle: &Handle, action| Act {
+        handle: handle.clone(),
+        action,
+    };
+    let acts = [
+        act(&handles[2], Action::Drop { notice: None }),
+        act(&handles[3], Action::Hold { reason }),
+    ];
+    let acted = caller.queue.act(&acts).await.unwrap();
+    assert_eq!(acted, [Acted::Pending, Acted::Pending]);
+
+    let mut later = Caller::register(open(&disk.after_crash())).await;
+    let counts = later.queue.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.held), (1, 2));
+    assert_eq!(later.claim().await, [handles[1].clone()]);
+    let release = [act(&handles[0], Action::Release)];
+    assert_eq!(later.queue.act(&release).await.unwrap(), [Acted::Done]);
+
+    let mut last = Caller::register(open(&disk.after_crash())).await;
+    let counts = last.queue.counts().await.unwrap();
+    assert_eq!(
+        (counts.ready, counts.held),
+        (1, 2),
+        "that disk is the first one's"
+    );
+    let acts = [&handles[0], &handles[3]].map(|handle| act(handle, Action::Drop { notice: None }));
+    last.queue.act(&acts).await.unwrap();
+    let left = last.claim().await;
+    last.run(vec![settlement(&left[0], &[0, 1], Rest::None)], false)
+        .await;
+    assert_eq!(last.queue.remains().await.unwrap().rows, 0);
+}
+
+#[tokio::test]
+async fn a_drop_and_its_notice_survive_a_crash_together() {
+    let disk = Arc::new(Disk::default());
+    let mut caller = Caller::register(open(&disk)).await;
+    let sent = message(1, &["a.example"]);
+    caller.enqueue(std::slice::from_ref(&sent)).await.unwrap();
+    let notice = message(2, &["sender.example"]);
+    let act = Act {
+        handle: Handle::new(TaskId::new(sent.id, 0), sent.header.tasks[0].queue.clone()),
+        action: Action::Drop {
+            notice: Some(Notice {
+                message: notice.clone(),
+                resolved: 0,
+            }),
+        },
+    };
+    assert_eq!(caller.queue.act(&[act]).await.unwrap(), [Acted::Done]);
+    let mut later = Caller::register(open(&disk.after_crash())).await;
+    let claimed = later.claim().await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].task.message, notice.id);
 }
 
 #[tokio::test]

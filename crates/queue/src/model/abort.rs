@@ -7,7 +7,7 @@ use crate::operation::Aborted;
 
 impl Scheduler {
     /// Bars `call`, then removes all tasks of the message or none: a task that neither waits nor
-    /// is held by this worker without having been begun may have been seen by somebody.
+    /// is held nor claimed by this worker without having been begun may have been seen by somebody.
     pub fn abort(
         &mut self,
         now: Ms,
@@ -27,7 +27,7 @@ impl Scheduler {
                 handle.task.message == message
                     && *task.queue.id() == handle.queue
                     && match task.place {
-                        Place::Waiting { .. } => true,
+                        Place::Waiting { .. } | Place::Held { .. } => true,
                         Place::Claimed { by, begun, .. } => by == call.worker && !begun,
                     }
             })
@@ -36,7 +36,7 @@ impl Scheduler {
             return Aborted::Held;
         }
         for handle in handles {
-            if !self.take_waiting(handle.task) {
+            if !self.take_waiting(handle.task) && !self.take_held(handle.task) {
                 self.unclaim(call.worker, handle.task);
                 self.return_token(now, handle.task);
             }

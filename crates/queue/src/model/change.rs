@@ -17,9 +17,10 @@ pub enum Change {
     Removed(MessageId),
     /// The message is not going to be enqueued: its chunks are not needed any more.
     Unstaged(MessageId),
-    /// The task has got attempts, marks or notes.
+    /// The task has got attempts, marks or notes, or is held, as the state says.
     State {
         task: TaskId,
+        /// Or since when it is held.
         due: u64,
         state: TaskState,
     },
@@ -32,6 +33,7 @@ pub enum Change {
 pub struct Restored {
     pub ordinal: u16,
     pub queue: QueueId,
+    /// Or since when it is held.
     pub due: u64,
     pub state: Option<TaskState>,
 }
@@ -60,6 +62,8 @@ impl Scheduler {
             let task = TaskId::new(message, restored.ordinal);
             let queue = self.queue_ref(&restored.queue);
             let state = restored.state.map(Box::new);
+            let is_held = state.as_ref().is_some_and(|state| state.hold.is_some());
+            let is_dropped = state.as_ref().is_some_and(|state| state.dropped);
             let place = Place::Waiting { due: restored.due };
             self.tasks.insert(
                 task,
@@ -71,7 +75,13 @@ impl Scheduler {
                     charged: None,
                 },
             );
-            self.wait(&queue, task, restored.due);
+            if is_dropped {
+                self.end(task);
+            } else if is_held {
+                self.hold(restored.due, task);
+            } else {
+                self.wait(&queue, task, restored.due);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Scheduler;
+use super::expiry::PUT_OFF;
 use super::state::{Ms, Place, QueueRef};
 use crate::id::{Call, Handle, SlotId, TaskId};
 use crate::operation::{Claim, Claimed, Grant, NextReply, Then};
@@ -34,7 +35,8 @@ impl Scheduler {
         reply.then = self.when_next(now);
     }
 
-    /// Only where it waits. No slot and no turn, so that mail which cannot be claimed still expires.
+    /// Only where it waits, or is held. No slot and no turn, so that mail which cannot be claimed
+    /// still expires.
     fn claim_by_name(
         &mut self,
         now: Ms,
@@ -45,11 +47,11 @@ impl Scheduler {
         let task = self.tasks.get(&handle.task)?;
         if withheld.contains(&handle.task)
             || *task.queue.id() != handle.queue
-            || !self.take_waiting(handle.task)
+            || !(self.take_waiting(handle.task) || self.take_held_to_expire(now, handle.task))
         {
             return None;
         }
-        self.put_off_if_expired(now, handle.task.message);
+        self.put_off_if_expired(now, PUT_OFF, handle.task.message);
         Some(self.hand_out(now, call, handle.task))
     }
 
@@ -91,7 +93,9 @@ impl Scheduler {
         }
         // Few tasks spread over the free slots.
         let count = tasks_per_grant.min(ready.div_ceil(free)).min(tokens);
-        let tasks: Vec<TaskId> = self.due(now, &queue, withheld).take(count).collect();
+        let mut tasks: Vec<TaskId> = self.due(now, &queue, withheld).take(count).collect();
+        let count = self.before_suspect(&tasks).unwrap_or(count);
+        tasks.truncate(count);
         self.turn.take_slot(site);
         if let Some(member) = self.workers.get_mut(&call.worker) {
             member.slots.insert(slot, site.to_owned());

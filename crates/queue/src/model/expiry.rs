@@ -19,17 +19,17 @@ impl Scheduler {
             .collect();
         found
             .iter()
-            .for_each(|message| self.put_off_if_expired(now, *message));
+            .for_each(|message| self.put_off_if_expired(now, PUT_OFF, *message));
         found
     }
 
-    pub(super) fn put_off_if_expired(&mut self, now: Ms, id: MessageId) {
+    pub(super) fn put_off_if_expired(&mut self, now: Ms, by: Ms, id: MessageId) {
         let Some(message) = self.messages.get_mut(&id) else {
             return;
         };
         if message.expired || message.expires <= now {
             self.expiry.remove(&(message.expires, id));
-            message.expires = now + PUT_OFF;
+            message.expires = now + by;
             message.expired = true;
             self.expiry.insert((message.expires, id));
         }
@@ -58,9 +58,10 @@ impl Scheduler {
             .values()
             .map(|member| member.claims.len() as u64)
             .sum();
+        counts.held = self.held.len() as u64;
         counts.oldest_ready = oldest.map(|due| std::time::Duration::from_millis(now - due));
         counts
     }
 }
 
-const PUT_OFF: Ms = 30_000;
+pub(super) const PUT_OFF: Ms = 30_000;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Scheduler;
 use super::rate::Pace;
 use super::state::Ms;
-use crate::operation::{COST, Limits};
+use crate::operation::{COST, HeldExpiry, Limits};
 
 #[derive(Debug)]
 pub(super) struct InForce {
@@ -15,6 +15,7 @@ pub(super) struct InForce {
     pace: Option<Pace>,
     paces: HashMap<String, Pace>,
     weights: HashMap<String, u32>,
+    pub(super) held: HeldExpiry,
 }
 
 impl InForce {
@@ -42,6 +43,7 @@ impl Default for InForce {
             pace: None,
             paces: HashMap::new(),
             weights: HashMap::new(),
+            held: HeldExpiry::default(),
         }
     }
 }
@@ -63,6 +65,7 @@ impl Scheduler {
                 .map(|(site, rate)| (site.clone(), Pace::of(rate)))
                 .collect(),
             weights: limits.weights.iter().cloned().collect(),
+            held: limits.held,
         };
         for site in self.turn.blocked_sites() {
             self.unblock(now, &site, usize::MAX);

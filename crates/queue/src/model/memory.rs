@@ -8,8 +8,8 @@ use super::{Change, Remains, Scheduler, WallClock};
 use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use crate::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
-    Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
+    Resolved, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -214,6 +214,17 @@ impl Queue for ModelQueue {
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
         self.step(|state, now| state.scheduler.set_limits(now, limits));
         Ok(())
+    }
+
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        Ok(self.step(|state, now| {
+            let (acted, notices) = state.scheduler.act(now, acts);
+            for notice in notices {
+                state.scheduler.insert_message(now, notice);
+                state.keep(notice);
+            }
+            acted
+        }))
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

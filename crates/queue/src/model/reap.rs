@@ -39,6 +39,7 @@ impl Scheduler {
         let mut step = Step {
             budget: HANDLES_PER_STEP,
             reaped: 0,
+            held: Vec::new(),
             more: false,
         };
         if now - since >= lease {
@@ -53,6 +54,7 @@ impl Scheduler {
         Beat::Renewed {
             late: expires <= now,
             reaped: step.reaped,
+            held: step.held,
             more: step.more,
             // Not before this worker may reap.
             next_foreign_expiry: foreign
@@ -141,13 +143,13 @@ impl Scheduler {
     ) {
         for (task, begun) in claims {
             self.unclaim(owner, task);
-            if begun && let Some(known) = self.tasks.get_mut(&task) {
-                known.reclaims += 1;
+            if begun && self.suspect(task) {
+                step.held.push(task);
             }
             if !begun {
                 self.return_token(now, task);
             }
-            self.put_back(task, begun, now);
+            self.come_back(now, task, begun, now, false);
             step.reaped += 1;
             step.budget -= 1;
         }
@@ -158,6 +160,7 @@ impl Scheduler {
 struct Step {
     budget: usize,
     reaped: u32,
+    held: Vec<TaskId>,
     more: bool,
 }
 

@@ -11,6 +11,7 @@ pub struct Remains {
     pub messages: usize,
     pub tasks: usize,
     pub expiries: usize,
+    pub held: usize,
     pub queues: usize,
     pub wakes: usize,
     pub active_tenants: usize,
@@ -27,6 +28,7 @@ impl Scheduler {
             messages: self.messages.len(),
             tasks: self.tasks.len(),
             expiries: self.expiry.len(),
+            held: self.held.len(),
             queues: self.queues.len(),
             workers: self.workers.len(),
             ..self.turn.remains()

@@ -36,20 +36,23 @@ impl Scheduler {
                 let state = self.state_of(task);
                 state.attempts += 1;
                 state.notes = notes.clone();
-                self.put_back(task, false, due);
-                self.state_changed(task, due);
                 if let Some(known) = self.tasks.get_mut(&task) {
                     known.reclaims = 0;
                 }
+                self.come_back(now, task, false, due, true);
+            }
+            Rest::Held { reason } => {
+                if !begun {
+                    self.return_token(now, task);
+                }
+                self.state_of(task).hold = Some(reason.clone());
+                self.come_back(now, task, begun, now, true);
             }
             Rest::GivenBack | Rest::Kept | Rest::None => {
                 if !begun {
                     self.return_token(now, task);
                 }
-                self.put_back(task, begun, now);
-                if marked && !begun {
-                    self.state_changed(task, now);
-                }
+                self.come_back(now, task, begun, now, marked);
             }
         }
         true
@@ -77,16 +80,20 @@ impl Scheduler {
                     self.state_changed(task, due);
                 }
             }
+            Place::Held { since } => {
+                if over {
+                    self.take_held(task);
+                } else {
+                    self.state_changed(task, since);
+                }
+            }
             Place::Claimed { by, begun, .. } => {
                 self.unclaim(by, task);
                 if !begun {
                     self.return_token(now, task);
                 }
                 if !over {
-                    self.put_back(task, begun, now);
-                    if !begun {
-                        self.state_changed(task, now);
-                    }
+                    self.come_back(now, task, begun, now, true);
                 }
             }
         }
@@ -114,15 +121,28 @@ impl Scheduler {
         self.changes.push(Change::Removed(task.message));
     }
 
-    /// Back to its queue. A task that was begun by an owner that did not settle it keeps that mark
-    /// until it ends: its later owners ask before the last octet.
-    pub(super) fn put_back(&mut self, task: TaskId, begun: bool, due: Ms) {
+    /// Where a task goes whose claim has ended: it ends or is held if that was asked for meanwhile,
+    /// otherwise it waits again. A task that was begun by an owner that did not settle it keeps that
+    /// mark until it ends: its later owners ask before the last octet. `changed`: its state has.
+    pub(super) fn come_back(&mut self, now: Ms, task: TaskId, begun: bool, due: Ms, changed: bool) {
         let Some(known) = self.tasks.get(&task) else {
             return;
         };
         let queue = known.queue.clone();
+        let state = known.state.as_deref();
+        let is_held = state.is_some_and(|state| state.hold.is_some());
+        if state.is_some_and(|state| state.dropped) {
+            self.end(task);
+            return;
+        }
         if begun {
             self.state_of(task).reclaimed_begun = true;
+        }
+        if is_held {
+            self.hold(now, task);
+            return;
+        }
+        if begun || changed {
             self.state_changed(task, due);
         }
         self.wait(&queue, task, due);
@@ -149,7 +169,7 @@ impl Scheduler {
         marked
     }
 
-    fn is_resolved(&self, task: TaskId, recipients: u16) -> bool {
+    pub(super) fn is_resolved(&self, task: TaskId, recipients: u16) -> bool {
         let state = self
             .tasks
             .get(&task)
@@ -159,7 +179,7 @@ impl Scheduler {
 
     /// # Panics
     /// When there is no such task; callers have just looked it up.
-    fn state_of(&mut self, task: TaskId) -> &mut TaskState {
+    pub(super) fn state_of(&mut self, task: TaskId) -> &mut TaskState {
         let known = self
             .tasks
             .get_mut(&task)

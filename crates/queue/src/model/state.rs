@@ -43,6 +43,9 @@ pub(super) enum Place {
         deadline: Ms,
         begun: bool,
     },
+    Held {
+        since: Ms,
+    },
 }
 
 /// Tasks that wait, by when they are due, and where the queue itself is looked for.

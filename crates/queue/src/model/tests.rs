@@ -12,7 +12,8 @@ use super::state::Place;
 use super::{Remains, Scheduler};
 use crate::id::{Call, Handle, MessageId, QueueId, SlotId, TaskId, WorkerId};
 use crate::operation::{
-    Beat, Claim, Claimed, Limits, Next, NextReply, Rate, Rest, Settlement, Taken, Then, Timing,
+    Act, Acted, Action, Beat, Claim, Claimed, Limits, Next, NextReply, Rate, Rest, Settlement,
+    Taken, Then, Timing,
 };
 
 const TIMING: Timing = Timing {
@@ -63,6 +64,10 @@ enum Step {
     Crash {
         worker: u8,
     },
+    Act {
+        message: Index,
+        deed: u8,
+    },
     Limit {
         concurrency: u32,
     },
@@ -102,6 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, any::<Index>()).prop_map(|(worker, message)| Step::Abort { worker, message }),
         4 => (0..3u8).prop_map(|worker| Step::Beat { worker }),
         1 => (0..3u8).prop_map(|worker| Step::Crash { worker }),
+        3 => (any::<Index>(), 0..6u8).prop_map(|(message, deed)| Step::Act { message, deed }),
         1 => (1..4u32).prop_map(|concurrency| Step::Limit { concurrency }),
         4 => (0..40_000u64).prop_map(|ms| Step::Pass { ms }),
     ]
@@ -399,6 +405,26 @@ impl World {
                 let process = self.start();
                 self.workers[usize::from(worker)] = process;
             }
+            Step::Act { message, deed } => {
+                if !self.messages.is_empty() {
+                    let handle = message.get(&self.messages).1[0].clone();
+                    let action = match deed {
+                        0 => Action::Drop { notice: None },
+                        1 => Action::Retry,
+                        2 | 3 => Action::Release,
+                        _ => Action::Hold {
+                            reason: "looked at".to_owned(),
+                        },
+                    };
+                    let act = [Act { handle, action }];
+                    self.scheduler.act(self.now, &act);
+                    let (again, _) = self.scheduler.act(self.now, &act);
+                    assert!(
+                        matches!(again[..], [Acted::Missing | Acted::Unchanged]),
+                        "{again:?}"
+                    );
+                }
+            }
             Step::Limit { concurrency } => self.limit(concurrency),
             Step::Pass { ms } => self.now += ms,
         }
@@ -409,6 +435,7 @@ impl World {
         let scheduler = &self.scheduler;
         let mut claims: BTreeMap<WorkerId, BTreeSet<TaskId>> = BTreeMap::new();
         let mut open: HashMap<MessageId, u16> = HashMap::new();
+        let mut held = 0;
         for (id, task) in &scheduler.tasks {
             *open.entry(id.message).or_default() += 1;
             match task.place {
@@ -418,6 +445,12 @@ impl World {
                             .tasks
                             .contains(&(due, *id))
                     );
+                }
+                Place::Held { since } => {
+                    held += 1;
+                    assert!(scheduler.held.contains(&(since, *id)));
+                    let state = task.state.as_deref();
+                    assert!(state.is_some_and(|state| state.hold.is_some()));
                 }
                 Place::Claimed {
                     by,
@@ -433,6 +466,7 @@ impl World {
                 }
             }
         }
+        assert_eq!(scheduler.held.len(), held);
         assert_eq!(open.len(), scheduler.messages.len());
         for (id, message) in &scheduler.messages {
             assert_eq!(open[id], message.open);
@@ -475,7 +509,14 @@ impl World {
             (0..3).for_each(|worker| self.beat(worker));
         }
         self.limit(20);
+        let handles = self.messages.iter().flat_map(|(_, handles)| handles);
+        let release = |handle: &Handle| Act {
+            handle: handle.clone(),
+            action: Action::Release,
+        };
+        let releases: Vec<_> = handles.map(release).collect();
         for _ in 0..10_000 {
+            self.scheduler.act(self.now, &releases);
             for worker in 0..3 {
                 let process = &mut self.workers[worker];
                 let settlements = process

@@ -34,10 +34,6 @@ impl Fields {
         ))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.as_slice().is_empty()
-    }
-
     pub(super) fn integer(&mut self) -> Result<i64, QueueError> {
         match self.items.next() {
             Some(Value::Int(number)) => Ok(number),
@@ -76,6 +72,19 @@ impl Fields {
         })
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.as_slice().is_empty()
+    }
+
+    /// Ids up to the end.
+    pub(super) fn rest<T: FromStr<Err: Display>>(&mut self) -> Result<Vec<T>, QueueError> {
+        let mut ids = Vec::new();
+        while !self.is_empty() {
+            ids.push(self.parsed()?);
+        }
+        Ok(ids)
+    }
+
     /// Count of names and values, then these: the hash of a task.
     pub(super) fn task_state(&mut self) -> Result<TaskState, QueueError> {
         let mut state = TaskState::default();
@@ -90,7 +99,15 @@ impl Fields {
                     self.octets()?;
                     state.reclaimed_begun = true;
                 }
+                b"h" => {
+                    let reason = self.octets()?;
+                    state.hold = Some(String::from_utf8_lossy(&reason).into_owned());
+                }
                 b"s" => state.notes = self.octets()?,
+                b"x" => {
+                    self.octets()?;
+                    state.dropped = true;
+                }
                 [b'r', index @ ..] => {
                     let index = std::str::from_utf8(index)
                         .ok()

@@ -128,6 +128,7 @@ fn push_settlement(command: &mut Cmd, settlement: &Settlement) -> Result<(), Que
             command.arg(&notes[..])
         }
         Rest::GivenBack => command.arg("g").arg(0).arg(""),
+        Rest::Held { reason } => command.arg("h").arg(0).arg(reason),
         Rest::Kept => command.arg("k").arg(0).arg(""),
     };
     match &settlement.notification {

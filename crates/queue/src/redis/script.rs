@@ -9,6 +9,7 @@ use redis::Cmd;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Script {
     Abort,
+    Act,
     Beat,
     Begin,
     Check,
@@ -25,8 +26,9 @@ pub(super) enum Script {
 
 impl Script {
     /// In the order of their declaration, which is their index.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Abort,
+        Self::Act,
         Self::Beat,
         Self::Begin,
         Self::Check,
@@ -56,6 +58,7 @@ impl Script {
     fn parts(self) -> &'static [&'static str] {
         match self {
             Self::Abort => &[NOW, TURN, TASK, include_str!("lua/abort.lua")],
+            Self::Act => &[NOW, TURN, TASK, include_str!("lua/act.lua")],
             Self::Beat => &[NOW, TURN, TASK, include_str!("lua/beat.lua")],
             Self::Begin => &[NOW, TURN, TASK, include_str!("lua/begin.lua")],
             Self::Check => &[NOW, include_str!("lua/check.lua")],

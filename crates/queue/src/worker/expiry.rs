@@ -36,7 +36,7 @@ async fn look(shared: &Shared) -> Result<(), QueueError> {
                     shared.cache.insert([(*message, record)]);
                 }
                 Some(Err(error)) => {
-                    tracing::error!(queue_id = %message, %error, "an expired message cannot be read");
+                    tracing::warn!(queue_id = %message, %error, "an expired message cannot be read");
                 }
                 // Its last task has just been settled.
                 None => {}

@@ -54,6 +54,7 @@ async fn beat(shared: &Shared, worker: WorkerId) {
             Ok(Beat::Renewed {
                 late,
                 reaped,
+                held,
                 more,
                 next_foreign_expiry,
             }) => {
@@ -66,6 +67,9 @@ async fn beat(shared: &Shared, worker: WorkerId) {
                 if reaped > 0 {
                     tracing::info!(tasks = reaped, "took back what was claimed and not settled");
                     shared.inbox.nudge();
+                }
+                for task in held {
+                    tracing::error!(%task, "held: too many who began it did not settle it");
                 }
                 if more {
                     continue;

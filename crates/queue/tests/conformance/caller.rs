@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue::Queue;
 use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
-use queue::operation::{Aborted, Beat, Begun, Next, NextReply, Resolved, Rest, Settlement, Taken};
+use queue::operation::{
+    Aborted, Act, Acted, Action, Beat, Begun, Next, NextReply, Resolved, Rest, Settlement, Taken,
+};
 use queue::record::NewMessage;
 
 use crate::redis_fixture::{COMMIT, DISPATCH, claim, delivered};
@@ -148,6 +150,16 @@ impl Caller {
         held.expect("a reply")
     }
 
+    /// The same with all of `handles`.
+    pub(crate) async fn act(&self, action: Action, handles: &[Handle]) -> Vec<Acted> {
+        let act = |handle: &Handle| Act {
+            handle: handle.clone(),
+            action: action.clone(),
+        };
+        let acts: Vec<_> = handles.iter().map(act).collect();
+        self.queue.act(&acts).await.expect("a reply")
+    }
+
     pub(crate) async fn beat(&self) -> Beat {
         self.queue.beat(self.worker).await.expect("a reply")
     }
@@ -169,6 +181,15 @@ pub(crate) fn failed(handle: &Handle, notification: Option<NewMessage>) -> Settl
         delivered: Vec::new(),
         failed: vec![0],
         notification,
+        ..delivered(handle)
+    }
+}
+
+pub(crate) fn held(handle: &Handle, reason: &str) -> Settlement {
+    let reason = reason.to_owned();
+    Settlement {
+        delivered: Vec::new(),
+        rest: Rest::Held { reason },
         ..delivered(handle)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use queue::embedded::EmbeddedQueue;
 use queue::id::MessageId;
 use queue::model::{ModelQueue, Remains};
-use queue::operation::{Beat, Counts, Limits, Rate};
+use queue::operation::{Beat, Counts, HeldExpiry, Limits, Rate};
 use queue::record::Record;
 use queue::{Queue, RecordError};
 use tempfile::TempDir;
@@ -92,6 +92,16 @@ pub(crate) trait Harness: Sized {
             weights: tenants
                 .map(|(tenant, weight)| ((*tenant).to_owned(), *weight))
                 .collect(),
+            ..Limits::default()
+        })
+        .await;
+    }
+
+    /// Whether held mail is to be kept beyond its lifetime.
+    async fn keep_held(&self) {
+        self.write(Limits {
+            concurrency_default: 20,
+            held: HeldExpiry::Keep,
             ..Limits::default()
         })
         .await;

@@ -222,7 +222,7 @@ pub(crate) fn advance(server: &RedisServer, by: Duration) {
         for _, key in ipairs(redis.call('KEYS', '*')) do
           local name = string.match(key, '}:(.*)$')
           local kind = string.match(name, '^[a-z]+')
-          if kind == 'wk' or kind == 'wake' or kind == 'q' or kind == 'c' or kind == 'exp' then
+          if kind == 'wk' or kind == 'wake' or kind == 'q' or kind == 'c' or kind == 'exp' or kind == 'hold' then
             local shift = (kind == 'c' or kind == 'exp') and by * 2 or by
             for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
               redis.call('ZINCRBY', key, -shift, member)

@@ -5,15 +5,18 @@
 //! it with, `rule_NN` what must always be true.
 
 pub(crate) mod abort;
+pub(crate) mod acts;
 pub(crate) mod backlog;
 pub(crate) mod bodies;
 pub(crate) mod expiry;
 pub(crate) mod faults;
+pub(crate) mod hold;
 pub(crate) mod holes;
 pub(crate) mod journal;
 pub(crate) mod lanes;
 pub(crate) mod leases;
 pub(crate) mod outcomes;
+pub(crate) mod poison;
 pub(crate) mod rates;
 pub(crate) mod rules;
 pub(crate) mod slots;
@@ -35,6 +38,33 @@ macro_rules! suite {
                     fault_11_an_outage_shorter_than_a_lease_reaps_nobody,
                     fault_12_a_partly_reaped_worker_owns_nothing,
                     fault_13_tasks_that_were_not_begun_come_back_unmarked,
+                }
+                acts {
+                    a_retried_task_is_due_at_once,
+                    a_dropped_task_ends_and_leaves_the_others,
+                    a_dropped_task_that_is_claimed_ends_with_its_claim,
+                    a_drop_with_a_notice_enqueues_it_once,
+                    an_outdated_notice_drops_nothing,
+                    acts_repeated_change_nothing,
+                }
+                hold {
+                    fault_18_a_delivery_of_a_held_task_counts,
+                    a_held_task_waits_for_its_release,
+                    a_task_settled_as_held_keeps_what_is_known_of_it,
+                    a_claimed_task_is_held_when_its_claim_ends,
+                    a_hold_of_a_claimed_task_can_be_taken_back,
+                    a_held_task_of_a_dead_worker_is_held,
+                    the_mark_of_a_begun_task_outlives_the_hold,
+                    held_mail_expires,
+                    held_mail_is_kept_where_that_is_wanted,
+                    a_held_message_is_taken_back,
+                }
+                poison {
+                    a_task_begun_by_three_dead_workers_is_granted_alone,
+                    a_task_begun_by_six_dead_workers_is_held,
+                    an_overdue_begun_claim_counts_as_a_dead_workers,
+                    an_outcome_ends_the_suspicion,
+                    a_released_suspect_is_granted_alone,
                 }
                 backlog {
                     fault_15_a_promoted_queue_does_not_starve_a_backlog,

@@ -11,7 +11,8 @@ use queue::durability::Durability;
 use queue::id::{Call, Handle, JournalId, MessageId, TaskId, WorkerId};
 use queue::model::ModelQueue;
 use queue::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
+    Resolved, Taken,
 };
 use queue::record::{NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
@@ -53,6 +54,8 @@ pub(crate) struct Faulty {
     late: Mutex<Vec<Late>>,
     /// Tasks whose settlements the queue cannot make sense of.
     spoilt: Mutex<Vec<TaskId>>,
+    /// Messages whose records a newer program has written.
+    newer: Mutex<Vec<MessageId>>,
     go: Notify,
     /// Percent of calls that go wrong at random, and the state of the randomness.
     chaos: Mutex<(u32, u64)>,
@@ -74,6 +77,7 @@ impl Faulty {
             standing: Mutex::default(),
             late: Mutex::default(),
             spoilt: Mutex::default(),
+            newer: Mutex::default(),
             go: Notify::new(),
             chaos: Mutex::new((0, 1)),
             counts: Default::default(),
@@ -98,6 +102,12 @@ impl Faulty {
     /// Whatever settles `task` fails for good.
     pub(crate) fn spoil(&self, task: TaskId) {
         self.spoilt.lock().unwrap().push(task);
+    }
+
+    /// The record of `message` is of a version that nobody here reads.
+    #[allow(dead_code, reason = "the tests of delivery use it")]
+    pub(crate) fn renew(&self, message: MessageId) {
+        self.newer.lock().unwrap().push(message);
     }
 
     pub(crate) fn heal(&self) {
@@ -278,8 +288,17 @@ impl Queue for Faulty {
         &self,
         messages: &[MessageId],
     ) -> Result<Vec<Option<Result<Record, RecordError>>>, QueueError> {
-        self.run(Operation::Read, || None, self.model.read(messages))
-            .await
+        let read = self.run(Operation::Read, || None, self.model.read(messages));
+        let mut records = read.await?;
+        let newer = self.newer.lock().unwrap();
+        for (_, record) in messages
+            .iter()
+            .zip(&mut records)
+            .filter(|(message, _)| newer.contains(message))
+        {
+            *record = Some(Err(RecordError::Version(9)));
+        }
+        Ok(records)
     }
 
     async fn read_chunk(
@@ -293,6 +312,10 @@ impl Queue for Faulty {
 
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
         self.model.set_limits(limits).await
+    }
+
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        self.model.act(acts).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

@@ -27,6 +27,7 @@ pub(super) async fn queue(State(admin): State<Arc<Admin>>) -> Response {
         ready: counts.ready,
         deferred: counts.deferred,
         in_flight: counts.in_flight,
+        held: counts.held,
         oldest_ready_seconds: counts.oldest_ready.map(|oldest| oldest.as_secs()),
         worker: admin.worker.id().map(|worker| worker.to_string()),
         claims: admin.worker.claims(),
@@ -40,6 +41,7 @@ struct QueueReport {
     ready: u64,
     deferred: u64,
     in_flight: u64,
+    held: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_ready_seconds: Option<u64>,
     /// Whom the queue knows this process as, while it does.

@@ -29,7 +29,7 @@ pub(super) struct Load {
     pub(super) trace: Option<TraceContext>,
 }
 
-/// Fetches what belongs to `claim`. What nobody can deliver is settled, or put off, here.
+/// Fetches what belongs to `claim`. What nobody can deliver is settled, or held, here.
 pub(super) async fn load(
     inner: &Inner,
     settings: &Settings,
@@ -51,7 +51,7 @@ pub(super) async fn load(
             return None;
         }
         Err(RecordUnavailable::Undecodable(error)) => {
-            put_off(settings, claim, &error.to_string());
+            hold(inner, claim, &error.to_string());
             return None;
         }
         // Dropped, it goes back.
@@ -63,7 +63,7 @@ pub(super) async fn load(
     match Load::new(&record, &claim) {
         Ok(load) => Some((claim, load)),
         Err(Unusable::Task(why)) => {
-            put_off(settings, claim, why);
+            hold(inner, claim, why);
             None
         }
         Err(Unusable::Content(why)) => {
@@ -79,22 +79,22 @@ pub(super) async fn load(
     }
 }
 
-/// A record that this program cannot read is nothing it may decide about: it stays, for somebody
-/// who can, and is looked at again from time to time.
-fn put_off(settings: &Settings, claim: Claim, why: &str) {
+/// A record that this program cannot read is nothing it may decide about: it is held, for somebody
+/// who can.
+fn hold(inner: &Inner, claim: Claim, why: &str) {
     tracing::error!(
         queue_id = %claim.handle().task.message,
+        task = %claim.handle().task,
         error = why,
-        "a queued message cannot be read; it is kept"
+        "a queued message cannot be read; it is held"
     );
-    let notes = claim.state().notes.clone();
+    inner.metrics.unreadable.inc();
     claim.settle(Outcome {
         delivered: Vec::new(),
         failed: Vec::new(),
         recipients: u16::MAX,
-        rest: Rest::Deferred {
-            due_in: settings.retry.max,
-            notes,
+        rest: Rest::Held {
+            reason: format!("it cannot be read: {why}"),
         },
         notification: None,
         journal: bytes::Bytes::new(),

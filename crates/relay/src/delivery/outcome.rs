@@ -91,6 +91,7 @@ pub(super) struct Metrics {
     pub(super) transactions: Counter,
     pub(super) connections: Counter,
     pub(super) withheld: Counter,
+    pub(super) unreadable: Counter,
 }
 
 impl Metrics {
@@ -106,6 +107,7 @@ impl Metrics {
             transactions: Counter::default(),
             connections: Counter::default(),
             withheld: Counter::default(),
+            unreadable: Counter::default(),
         };
         registry.register(
             "deliveries",
@@ -131,6 +133,11 @@ impl Metrics {
             "delivery_withheld",
             "Messages whose last octet was withheld because the claim was not certain any more",
             &metrics.withheld,
+        );
+        registry.register(
+            "delivery_unreadable",
+            "Tasks that are held because this program cannot read them",
+            &metrics.unreadable,
         );
         metrics
     }

@@ -1,7 +1,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use queue::Queue as _;
+use queue::id::{Call, WorkerId};
+use queue::operation::Taken;
 use relay::delivery::OutcomeKind;
 
 use crate::receiver::{Answer, Phase, Receiver};
@@ -463,4 +467,50 @@ async fn a_changed_route_leads_queued_mail_elsewhere() {
     world.until("delivered", is_delivered).await;
     accepting.until(1).await;
     world.until_empty().await;
+}
+
+/// A record that this program cannot read is not its to decide about, neither in its turn nor at the
+/// end of its lifetime.
+#[tokio::test]
+async fn what_cannot_be_read_is_held_and_neither_lost_nor_returned() {
+    let receiver = Receiver::accepting().await;
+    let mut world = World::new(receiver.address);
+    let (now, expired) = (message(&["r@example.org"]), {
+        let mut expired = message(&["r@example.org"]);
+        expired.header.lifetime_ms = 0;
+        expired
+    });
+    let messages = [now, expired];
+    for message in &messages {
+        world.queue.renew(message.id);
+    }
+    // Enqueued by another process: this one has not seen them.
+    let other = WorkerId::random();
+    let model = world.queue.model();
+    model.register(other).await.unwrap();
+    let call = Call {
+        worker: other,
+        lane: 0,
+        n: 1,
+    };
+    let taken = model.enqueue(call, &messages).await.unwrap();
+    assert_eq!(taken, Taken::Ran(()));
+    let held = async {
+        while world.counts().await.held < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), held)
+        .await
+        .expect("both are held");
+    assert!(world.rest().is_empty(), "nobody is told anything");
+    assert_eq!(receiver.connections(), 0);
+    let metrics = world.registry.encode();
+    assert!(
+        metrics.contains("kurier_delivery_unreadable_total 2"),
+        "{metrics}"
+    );
+    let ids = messages.each_ref().map(|message| message.id);
+    let records = model.read(&ids).await.unwrap();
+    assert!(records.iter().all(Option::is_some));
 }

@@ -9,7 +9,8 @@ use queue::durability::Durability;
 use queue::id::{Call, Handle, JournalId, MessageId, WorkerId};
 use queue::model::{ModelQueue, WallClock};
 use queue::operation::{
-    Aborted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply, Resolved, Taken, Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
+    Resolved, Taken, Timing,
 };
 use queue::record::{NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
@@ -170,6 +171,11 @@ impl Queue for Gate {
     async fn set_limits(&self, limits: &Limits) -> Result<(), QueueError> {
         self.reach()?;
         self.model.set_limits(limits).await
+    }
+
+    async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
+        self.reach()?;
+        self.model.act(acts).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

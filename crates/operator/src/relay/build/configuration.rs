@@ -142,6 +142,7 @@ fn document(input: &Input<'_>) -> RelayConfig {
             }),
             durability: Durability::default(),
             lifetime: relay.queue.lifetime,
+            held_expiry: config::queue::HeldExpiry::default(),
             retry: relay.queue.retry,
             schema: None,
             journal: Journal::default(),

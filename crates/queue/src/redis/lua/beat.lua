@@ -1,6 +1,7 @@
 -- Renews a lease and takes back what reaped workers and overdue claims held.
 -- ARGV: wid lease_ms beat_ms, newest schema the program reads. Reply: 0 reaped; 2, schema in force,
--- when that is newer; or 1, late, claims taken back, more, ms to the earliest foreign expiry or -1.
+-- when that is newer; or 1, late, claims taken back, more, ms to the earliest foreign expiry or -1,
+-- tids of those that are held from now on.
 local wid, lease, beat = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Whoever was connected before the flip and does not read what is written now loses its lease.
 local schema = tonumber(call('HGET', P .. 'meta', 'schema') or 0)
@@ -26,17 +27,33 @@ for k = 1, #old[2], 2 do
 end
 if old[1] ~= '0' then call('HSET', P .. 'st', 'g', old[1]) else call('HDEL', P .. 'st', 'g') end
 
-local budget, reaped, more = 500, 0, 0
+local budget, reaped, more, held = 500, 0, 0, {}
+
+-- One more owner has begun a task and not settled it. After 3 of them it is granted alone, after 6 it is
+-- held: it may be what ends them.
+local function suspect(tid, state)
+  local reclaims = call('HINCRBY', P .. 'rcl', tid, 1)
+  if reclaims >= 3 then call('HSET', P .. 'st', 'sus', 1) end
+  if reclaims < 6 or state.hold or state.dropped then return end
+  state.hold = 'it was begun ' .. reclaims .. ' times and never settled'
+  call('HSET', P .. 't:' .. tid, 'h', state.hold)
+  held[#held + 1] = tid
+end
 
 local function take_back(owner, handles)
+  local keys = {}
+  for k = 1, #handles, 2 do keys[#keys + 1] = P .. 't:' .. string.match(handles[k], '^[^|]*') end
+  local any = #keys > 0 and call('EXISTS', unpack(keys)) > 0
   for k = 1, #handles, 2 do
     local handle, score = handles[k], handles[k + 1]
     local begun = is_begun(score)
     local tid, q = parts_of(handle)
+    local asked = any and call('HMGET', P .. 't:' .. tid, 'h', 'x') or {}
+    local state = { hold = asked[1], dropped = asked[2] }
     call('ZREM', P .. 'c:' .. owner, handle)
     return_token(owner, tid, score, not begun)
-    if begun then call('HINCRBY', P .. 'rcl', tid, 1) end
-    put_back(tid, q, begun, now)
+    if begun then suspect(tid, state) end
+    come_back(tid, q, begun, now, state)
     reaped = reaped + 1
     budget = budget - 1
   end
@@ -93,4 +110,4 @@ for k = 1, #first, 2 do
     break
   end
 end
-return { 1, expiry <= now and 1 or 0, reaped, more, foreign }
+return { 1, expiry <= now and 1 or 0, reaped, more, foreign, unpack(held) }

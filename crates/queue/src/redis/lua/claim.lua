@@ -4,16 +4,29 @@
 -- their site, tasks charged to the rate of a site with that site, queues with nothing left in them.
 local named, granted, taken_slots, charged, emptied = {}, {}, {}, {}, {}
 
--- Only where it waits. No slot and no turn, so that mail which cannot be claimed still expires.
 -- `exp` holds mid -> time * 2 + (1 when found expired).
-local function claim_by_name(handle, withheld)
-  local tid, q = parts_of(handle)
-  if withheld[tid] or call('ZREM', P .. 'q:' .. q, tid) == 0 then return end
-  local mid = message_of(tid)
+local function put_off_if_expired(mid, ms)
   local score = tonumber(call('ZSCORE', P .. 'exp', mid) or 0)
   if score > 0 and (score % 2 == 1 or score / 2 <= now) then
-    call('ZADD', P .. 'exp', (now + 30000) * 2 + 1, mid)
+    call('ZADD', P .. 'exp', (now + ms) * 2 + 1, mid)
   end
+end
+
+-- Held mail expires as any other, unless the queue is to keep it: then it is not looked at again for an
+-- hour.
+local function take_held_to_expire(handle)
+  if call('HGET', P .. 'lim', 'held') ~= 'keep' then return call('ZREM', P .. 'hold', handle) == 1 end
+  if call('ZSCORE', P .. 'hold', handle) then put_off_if_expired(message_of(handle), 3600000) end
+  return false
+end
+
+-- Only where it waits, or is held. No slot and no turn, so that mail which cannot be claimed still
+-- expires.
+local function claim_by_name(handle, withheld)
+  local tid, q = parts_of(handle)
+  if withheld[tid] then return end
+  if call('ZREM', P .. 'q:' .. q, tid) == 0 and not take_held_to_expire(handle) then return end
+  put_off_if_expired(message_of(tid), 30000)
   named[#named + 1] = { q, { tid } }
 end
 
@@ -140,6 +153,21 @@ local function count_due(q, withheld)
   return ready
 end
 
+-- Of tasks about to be granted together: how many stand before the first that may be what ends its
+-- owners. Such a one is granted alone.
+local function before_suspect(tids)
+  if suspects and call('EXISTS', P .. 'rcl') == 0 then
+    call('HDEL', P .. 'st', 'sus')
+    suspects = nil
+  end
+  if not suspects then return #tids end
+  local reclaims = call('HMGET', P .. 'rcl', unpack(tids))
+  for k = 1, #tids do
+    if tonumber(reclaims[k] or 0) >= 3 then return math.max(1, k - 1) end
+  end
+  return #tids
+end
+
 -- A queue that is not active any more has a cause to be looked at again, or nothing in it.
 local function park(q, kept, later)
   if kept > 0 then call('ZADD', P .. 'wake', 'LT', now + 1000, q) end
@@ -183,6 +211,8 @@ local function visit(per_grant, withheld, withheld_count)
   local ready = more and count_due(q, withheld) or #tids
   local count = math.min(per_grant, math.ceil(ready / free), tokens)
   if count > #tids then tids = look(q, withheld_count + count - 1, withheld) end
+  for k = #tids, count + 1, -1 do tids[k] = nil end
+  count = before_suspect(tids)
   for k = #tids, count + 1, -1 do tids[k] = nil end
   call('ZREM', P .. 'q:' .. q, unpack(tids))
   used[site] = used[site] + 1

@@ -1,7 +1,7 @@
--- One page. ARGV: cursor. Reply: next cursor, ready, deferred, in flight (first page only),
+-- One page. ARGV: cursor. Reply: next cursor, ready, deferred, in flight and held (first page only),
 -- ms since the oldest was due or -1.
 local page = call('SSCAN', P .. 'qs', ARGV[1], 'COUNT', 1000)
-local ready, deferred, in_flight, oldest = 0, 0, 0, -1
+local ready, deferred, in_flight, held, oldest = 0, 0, 0, 0, -1
 for _, q in ipairs(page[2]) do
   local due = call('ZCOUNT', P .. 'q:' .. q, '-inf', now)
   ready = ready + due
@@ -11,8 +11,9 @@ for _, q in ipairs(page[2]) do
   end
 end
 if ARGV[1] == '0' then
+  held = call('ZCARD', P .. 'hold')
   for _, wid in ipairs(call('SMEMBERS', P .. 'ws')) do
     in_flight = in_flight + call('ZCARD', P .. 'c:' .. wid)
   end
 end
-return { page[1], ready, deferred, in_flight, oldest }
+return { page[1], ready, deferred, in_flight, held, oldest }

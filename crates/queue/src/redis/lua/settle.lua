@@ -6,34 +6,17 @@ local claim_ms, safety_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 -- of a stale settlement only `delivered` counts.
 local claims = P .. 'c:' .. wid
 
--- Recipients of a task that have an outcome, and how many.
-local function resolved_of(tid)
-  local resolved, count, attempts = {}, 0, 0
-  local fields = call('HGETALL', P .. 't:' .. tid)
-  for k = 1, #fields, 2 do
-    local index = string.match(fields[k], '^r(%d+)$')
-    if index then
-      resolved[index] = true
-      count = count + 1
-    elseif fields[k] == 'a' then
-      attempts = tonumber(fields[k + 1])
-    end
-  end
-  return resolved, count, attempts
-end
-
--- Adds `indexes` to `resolved`; returns the count and `marks`, the fields to write.
+-- Adds `indexes` to the resolved ones of `state`, and to `marks`, the fields to write.
 -- An outcome never changes: whoever comes first wrote it.
-local function mark(resolved, count, marks, indexes, outcome)
+local function mark(state, marks, indexes, outcome)
   for _, index in ipairs(indexes) do
-    if not resolved[index] then
-      resolved[index] = true
-      count = count + 1
+    if not state.resolved[index] then
+      state.resolved[index] = true
+      state.count = state.count + 1
       marks[#marks + 1] = 'r' .. index
       marks[#marks + 1] = outcome
     end
   end
-  return count
 end
 
 local function write_marks(tid, marks)
@@ -43,29 +26,19 @@ local function write_marks(tid, marks)
   end
 end
 
-local function owner_of(handle)
-  for _, other in ipairs(call('SMEMBERS', P .. 'ws')) do
-    local score = call('ZSCORE', P .. 'c:' .. other, handle)
-    if score then return other, score end
-  end
-end
-
 -- A delivery is a fact whoever reports it. It takes the recipient out of the task wherever the task
 -- is; out of another's claim set too, so that nobody notifies about what was delivered.
 -- `delivered` nil: every recipient.
 local function settle_stale(handle, delivered, recipients)
   local tid, q = parts_of(handle)
-  local owner, score
-  if not call('ZSCORE', P .. 'q:' .. q, tid) then
-    owner, score = owner_of(handle)
-    if not owner then return end
-  end
-  local over, marks = not delivered, {}
+  local place, score, owner = place_of(handle)
+  if not place then return end
+  local over, marks, state = not delivered, {}, nil
   if delivered then
-    local resolved, count = resolved_of(tid)
-    count = mark(resolved, count, marks, delivered, 'd')
+    state = state_of(tid)
+    mark(state, marks, delivered, 'd')
     if #marks == 0 then return end
-    over = recipients > 0 and count >= recipients
+    over = recipients > 0 and state.count >= recipients
   end
   if owner then
     call('ZREM', P .. 'c:' .. owner, handle)
@@ -73,11 +46,12 @@ local function settle_stale(handle, delivered, recipients)
   end
   if over then
     call('ZREM', P .. 'q:' .. q, tid)
+    if place == 'h' then call('ZREM', P .. 'hold', handle) end
     end_task(tid)
     return
   end
   write_marks(tid, marks)
-  if owner then put_back(tid, q, is_begun(score), now) end
+  if owner then come_back(tid, q, is_begun(score), now, state) end
 end
 
 -- The common case in one go: `count` distinct handles from ARGV[first], each delivered to all of
@@ -122,17 +96,8 @@ local function settle_delivered(first, count, stale)
   for _, handle in ipairs(gone) do settle_stale(handle, nil, 0) end
 end
 
--- A notification: its record is small and comes with the settlement that caused it, because a
--- MULTI would be refused by a full store. Its id is derived, so one that is there already is it.
-local function enqueue_notification(mid, record, lifetime, qids)
-  if not call('SET', P .. 'm:' .. mid, record, 'NX') then return end
-  call('ZADD', P .. 'exp', (now + lifetime) * 2, mid)
-  if #qids > 1 then call('HSET', P .. 'rc', mid, #qids) end
-  for k, q in ipairs(qids) do put_back(mid .. '.' .. (k - 1), q, false, now) end
-end
-
 -- One settlement of any kind from ARGV[i]: handle, count delivered..., count failed...,
--- recipients, rest (n none, d deferred, g given back, k kept), due, notes, count of notification tasks
+-- recipients, rest (n none, d deferred, g given back, h held, k kept), due, notes or reason, count of notification tasks
 -- [mid record lifetime qid...]. Returns whether it was held, and the next i.
 local function settle(i)
   local function list()
@@ -159,13 +124,14 @@ local function settle(i)
   end
   local tid, q = parts_of(handle)
   local marks = {}
-  local resolved, count, attempts = resolved_of(tid)
-  count = mark(resolved, count, marks, delivered, 'd')
-  count = mark(resolved, count, marks, failed, 'f')
-  local over = rest == 'n' or (recipients > 0 and count >= recipients)
+  local state = state_of(tid)
+  mark(state, marks, delivered, 'd')
+  mark(state, marks, failed, 'f')
+  local over = rest == 'n' or (recipients > 0 and state.count >= recipients)
   if over or rest ~= 'k' then
     call('ZREM', claims, handle)
-    return_token(wid, tid, score, not over and rest == 'g' and not is_begun(score))
+    local is_unused = not over and (rest == 'g' or rest == 'h') and not is_begun(score)
+    return_token(wid, tid, score, is_unused)
   end
   if over then
     end_task(tid)
@@ -174,16 +140,20 @@ local function settle(i)
   else
     if rest == 'd' then
       marks[#marks + 1] = 'a'
-      marks[#marks + 1] = attempts + 1
+      marks[#marks + 1] = state.attempts + 1
       marks[#marks + 1] = 's'
       marks[#marks + 1] = notes
       call('HDEL', P .. 'rcl', tid)
+    elseif rest == 'h' then
+      marks[#marks + 1] = 'h'
+      marks[#marks + 1] = notes
+      state.hold = notes
     end
     write_marks(tid, marks)
     if rest == 'd' then
-      put_back(tid, q, false, now + due)
+      come_back(tid, q, false, now + due, state)
     else
-      put_back(tid, q, is_begun(score), now)
+      come_back(tid, q, is_begun(score), now, state)
     end
   end
   if mid then enqueue_notification(mid, record, lifetime, qids) end

@@ -1,11 +1,12 @@
 -- Whose turn it is: tenants by virtual time, a tenant's eligible queues by last-served sequence,
 -- queues that wait for a slot; and the slots in use. `V` is the virtual time of the last grant, `seq`
 -- its counter. What is read is read once; `save_turn` writes what has changed.
-local V, seq, turn_changed
+-- `suspects`: some task may have reclaims.
+local V, seq, turn_changed, suspects
 local function load_turn()
   if not V then
-    local st = call('HMGET', P .. 'st', 'V', 'seq')
-    V, seq = tonumber(st[1] or 0), tonumber(st[2] or 0)
+    local st = call('HMGET', P .. 'st', 'V', 'seq', 'sus')
+    V, seq, suspects = tonumber(st[1] or 0), tonumber(st[2] or 0), st[3]
   end
 end
 

@@ -46,8 +46,9 @@ impl Harness for RedisServed {
             rows: kind("m").keys,
             bodies: kind("b").keys,
             messages: kind("exp").members,
-            tasks: kind("q").members + kind("c").members,
+            tasks: kind("q").members + kind("c").members + kind("hold").members,
             expiries: kind("exp").members,
+            held: kind("hold").members,
             queues: kind("qs").members,
             wakes: kind("wake").members,
             active_tenants: kind("ten").members,
@@ -71,7 +72,7 @@ impl Harness for RedisServed {
             assert!(parts <= wholes, "{name} is left behind: {kinds:?}");
         }
         let known = [
-            "m", "b", "exp", "q", "c", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
+            "m", "b", "exp", "q", "c", "hold", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
         ];
         // What stays: the journal, limits, counters, and whose queue it is; how far ahead of its rate a
         // site is, until a beat finds it passed.
@@ -120,7 +121,7 @@ impl RedisServed {
                 );
             }
             let count = match name {
-                "act" | "blk" | "c" | "exp" | "q" | "ten" | "wake" | "wk" => Some("ZCARD"),
+                "act" | "blk" | "c" | "exp" | "hold" | "q" | "ten" | "wake" | "wk" => Some("ZCARD"),
                 "cs" | "ct" | "cw" | "g" | "rc" | "rcl" | "wks" => Some("HLEN"),
                 "bs" | "qs" | "ws" => Some("SCARD"),
                 _ => None,

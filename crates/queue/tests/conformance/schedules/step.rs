@@ -74,9 +74,13 @@ pub(super) enum Step {
         site: Option<(u8, u32)>,
         rate: Option<Speed>,
         old: bool,
+        keep_held: bool,
     },
     Hasten {
         site: u8,
+    },
+    Act {
+        acts: Vec<(Pick, Deed)>,
     },
     Pass {
         ms: u64,
@@ -149,9 +153,21 @@ pub(super) struct Outcome {
     pub(super) notify: bool,
 }
 
+/// What an administrator does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deed {
+    Retry,
+    Hold,
+    Release,
+    Drop,
+    /// With a notice that knows of so many outcomes.
+    DropTelling(u16),
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rest {
     None,
+    Held,
     Deferred(u64),
     GivenBack,
     Kept,
@@ -183,9 +199,22 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<Index>().prop_map(|message| Step::Read { message }),
         6 => by().prop_map(|by| Step::Beat { by }),
         1 => (0..PROCESSES).prop_map(|by| Step::Restart { by }),
-        2 => (0..4u32, prop::option::of((0..SITES, 0..3u32)), prop::option::of(speed()), prop::bool::weighted(0.2))
-            .prop_map(|(default, site, rate, old)| Step::Limit { default, site, rate, old }),
+        2 => (
+            0..4u32,
+            prop::option::of((0..SITES, 0..3u32)),
+            prop::option::of(speed()),
+            prop::bool::weighted(0.2),
+            any::<bool>(),
+        )
+            .prop_map(|(default, site, rate, old, keep_held)| Step::Limit {
+                default,
+                site,
+                rate,
+                old,
+                keep_held,
+            }),
         1 => (0..SITES).prop_map(|site| Step::Hasten { site }),
+        3 => vec((pick(), deed()), 1..4).prop_map(|acts| Step::Act { acts }),
         5 => prop_oneof![0..200u64, 0..8_000u64, 0..130_000u64].prop_map(|ms| Step::Pass { ms }),
         1 => (0..20_000u64).prop_map(|ms| Step::JumpBack { ms }),
     ]
@@ -246,6 +275,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Rest::None),
         deferral.clone(),
         Just(Rest::GivenBack),
+        Just(Rest::Held),
         Just(Rest::Kept)
     ];
     prop_oneof![
@@ -256,6 +286,16 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         3 => (0..8u8, 0..8u8, rest, any::<bool>()).prop_map(|(delivered, failed, rest, notify)| {
             Outcome { delivered, failed: failed & !delivered, rest, notify }
         }),
+    ]
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        2 => Just(Deed::Retry),
+        4 => Just(Deed::Hold),
+        3 => Just(Deed::Release),
+        1 => Just(Deed::Drop),
+        1 => (0..2u16).prop_map(Deed::DropTelling),
     ]
 }
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
 use queue::model::Remains;
 use queue::operation::{
-    Beat, Counts, Limits, Next, NextReply, Rate, Resolved, STAGED_FOR, Taken, Then,
+    Act, Action, Beat, Counts, HeldExpiry, Limits, Next, NextReply, Rate, Resolved, STAGED_FOR,
+    Taken, Then,
 };
 use queue::record::NewMessage;
 use queue::{Queue, QueueError};
@@ -18,7 +19,7 @@ use crate::redis_fixture::{claim, handles_of, slots, tasks};
 
 mod calls;
 
-use calls::all_delivered;
+use calls::{all_delivered, notice_of};
 
 pub(super) struct World<'a, T> {
     model: &'a Model,
@@ -66,7 +67,7 @@ impl<'a, T: Harness> World<'a, T> {
             let worker = self.register().await;
             self.workers.push(worker);
         }
-        self.limit(2, None, None).await;
+        self.limit(2, None, None, false).await;
         for step in steps {
             self.step(step).await;
             self.both(async |queue| queue.counts().await).await;
@@ -224,11 +225,23 @@ impl<'a, T: Harness> World<'a, T> {
                 site,
                 rate,
                 old,
+                keep_held,
             } => {
                 if old {
                     self.generation -= 1;
                 }
-                self.limit(default, site, rate).await;
+                self.limit(default, site, rate, keep_held).await;
+            }
+            Step::Act { acts } => {
+                let mut acts: Vec<_> = acts
+                    .iter()
+                    .filter_map(|(pick, deed)| self.act(pick, *deed))
+                    .collect();
+                let notices: Vec<_> = acts.iter().filter_map(notice_of).collect();
+                // Nobody knows of what the same call enqueues.
+                acts.retain(|act| !notices.contains(&act.handle.task.message));
+                self.both(async |queue| queue.act(&acts).await).await;
+                self.messages.append(&mut self.notifications);
             }
             Step::Hasten { site } => {
                 let route = format!("mx:{site}.example");
@@ -396,7 +409,13 @@ impl<'a, T: Harness> World<'a, T> {
         }
     }
 
-    async fn limit(&mut self, default: u32, site: Option<(u8, u32)>, speed: Option<Speed>) {
+    async fn limit(
+        &mut self,
+        default: u32,
+        site: Option<(u8, u32)>,
+        speed: Option<Speed>,
+        keep_held: bool,
+    ) {
         self.generation += 1;
         let rate = speed.map(|speed| Rate {
             messages: speed.messages,
@@ -418,14 +437,30 @@ impl<'a, T: Harness> World<'a, T> {
                 .into_iter()
                 .collect(),
             weights: vec![("t0".to_owned(), default.max(1))],
+            held: match keep_held {
+                true => HeldExpiry::Keep,
+                false => HeldExpiry::Expire,
+            },
         };
         self.both(async |queue| queue.set_limits(&limits).await)
             .await;
     }
 
+    /// Nothing is held any more.
+    async fn release_all(&self) {
+        let handles = self.messages.iter().flat_map(handles_of);
+        let acts: Vec<_> = handles
+            .map(|handle| Act {
+                handle,
+                action: Action::Release,
+            })
+            .collect();
+        self.both(async |queue| queue.act(&acts).await).await;
+    }
+
     /// One new worker is left: it finds the others dead and delivers everything. Nothing remains.
     async fn finish(&mut self) {
-        self.limit(20, None, None).await;
+        self.limit(20, None, None, false).await;
         let heir = self.register().await;
         self.workers = vec![heir];
         for round in 0.. {
@@ -442,6 +477,7 @@ impl<'a, T: Harness> World<'a, T> {
                 releases: Vec::new(),
                 claim: Some(claim(50, 50)),
             };
+            self.release_all().await;
             let taken = self.both(async |queue| queue.next(&next).await).await;
             let Taken::Ran(reply) = taken else {
                 panic!("{taken:?}")

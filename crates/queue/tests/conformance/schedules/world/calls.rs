@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::sample::Index;
 use queue::id::{Call, Handle, MessageId, QueueId, SlotId};
-use queue::operation::{Claim, Rest, Settlement};
+use queue::operation::{Act, Action, Claim, Notice, Rest, Settlement};
 use queue::record::{CHUNK, NewMessage};
 
-use super::super::step::{self, Outcome, PROCESSES, Pick, QUEUES, SITES, Shape, Wanted};
+use super::super::step::{self, Deed, Outcome, PROCESSES, Pick, QUEUES, SITES, Shape, Wanted};
 use super::{Worker, World};
 use crate::harness::Harness;
 use crate::redis_fixture::{delivered, handles_of, message};
@@ -78,6 +78,9 @@ impl<T: Harness> World<'_, T> {
             rest: match outcome.rest {
                 step::Rest::None => Rest::None,
                 step::Rest::GivenBack => Rest::GivenBack,
+                step::Rest::Held => Rest::Held {
+                    reason: "unreadable".to_owned(),
+                },
                 step::Rest::Kept => Rest::Kept,
                 step::Rest::Deferred(ms) => Rest::Deferred {
                     due_in: Duration::from_millis(ms),
@@ -87,6 +90,25 @@ impl<T: Harness> World<'_, T> {
             notification,
             journal: Bytes::from(format!("{} {outcome:?}", pick.own)),
         })
+    }
+
+    pub(super) fn act(&mut self, pick: &Pick, deed: Deed) -> Option<Act> {
+        let handle = self.handle(0, pick)?;
+        let action = match deed {
+            Deed::Retry => Action::Retry,
+            Deed::Hold => Action::Hold {
+                reason: "looked at".to_owned(),
+            },
+            Deed::Release => Action::Release,
+            Deed::Drop => Action::Drop { notice: None },
+            Deed::DropTelling(resolved) => Action::Drop {
+                notice: Some(Notice {
+                    message: self.notification(&handle),
+                    resolved,
+                }),
+            },
+        };
+        Some(Act { handle, action })
     }
 
     /// Its id derives from the task it is about.
@@ -141,6 +163,13 @@ impl<T: Harness> World<'_, T> {
         body.chunks = chunks.into();
         body.stored = u64::from(chunks) * CHUNK as u64;
         large
+    }
+}
+
+pub(super) fn notice_of(act: &Act) -> Option<MessageId> {
+    match &act.action {
+        Action::Drop { notice } => Some(notice.as_ref()?.message.id),
+        _ => None,
     }
 }
 
