@@ -12,10 +12,10 @@ use config::queue::{self as configured, Source};
 use config::{RedisUrl, RedisUrlError, RelayConfig, Violation};
 use queue::durability::Durability;
 use queue::embedded::EmbeddedQueue;
-use queue::id::{Call, Handle, JournalId, MessageId, WorkerId};
+use queue::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use queue::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Taken,
+    Resolved, Suspension, Taken,
 };
 use queue::record::{NewMessage, Record};
 use queue::redis::{OpenError, Redis, Settings};
@@ -254,6 +254,18 @@ impl Queue for Waiting {
 
     async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
         self.queue()?.act(acts).await
+    }
+
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError> {
+        self.queue()?.suspend(suspension).await
+    }
+
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError> {
+        self.queue()?.resume(scope).await
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
+        self.queue()?.suspensions().await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

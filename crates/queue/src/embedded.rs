@@ -32,11 +32,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::durability::Durability;
-use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::model::{Remains, Scheduler, WallClock};
 use crate::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Taken, Timing,
+    Resolved, Suspension, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -235,6 +235,21 @@ impl Queue for EmbeddedQueue {
 
     async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
         self.committer.act(acts).await
+    }
+
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError> {
+        self.step(|scheduler, now| scheduler.suspend(now, suspension));
+        self.committer.run(|reply| Job::Flush { reply }).await
+    }
+
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError> {
+        let was_suspended = self.step(|scheduler, now| scheduler.resume(now, scope));
+        self.committer.run(|reply| Job::Flush { reply }).await?;
+        Ok(was_suspended)
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.suspensions(now)))
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

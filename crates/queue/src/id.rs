@@ -72,6 +72,14 @@ pub struct Call {
     pub n: u64,
 }
 
+/// Which queues a suspension is about: written `all`, `tenant:<tenant>` or `site:<site>`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    All,
+    Site(String),
+    Tenant(String),
+}
+
 /// Why a text is not the written form of an id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,6 +98,8 @@ pub enum ParseIdError {
     JournalId,
     #[error("not a slot id of the form <lane>.<n>.<index>")]
     SlotId,
+    #[error("not `all`, `tenant:<tenant>` or `site:<site>`")]
+    Scope,
 }
 
 impl MessageId {
@@ -317,6 +327,52 @@ impl FromStr for SlotId {
     }
 }
 
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Site(site) => {
+                f.write_str("site:")?;
+                write_part(f, site)
+            }
+            Self::Tenant(tenant) => {
+                f.write_str("tenant:")?;
+                write_part(f, tenant)
+            }
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let (kind, name) = text.split_once(':').ok_or(ParseIdError::Scope)?;
+        let name = (!name.is_empty()).then(|| read_part(name)).flatten();
+        match (kind, name) {
+            ("site", Some(site)) => Ok(Self::Site(site)),
+            ("tenant", Some(tenant)) => Ok(Self::Tenant(tenant)),
+            _ => Err(ParseIdError::Scope),
+        }
+    }
+}
+
+/// As they are written.
+impl Ord for Scope {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.to_string().cmp(&other.to_string())
+    }
+}
+
+impl PartialOrd for Scope {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Debug is the written form, and serde reads and writes it.
 macro_rules! written_form {
     ($($id:ty),*) => {$(
@@ -342,7 +398,7 @@ macro_rules! written_form {
 }
 
 written_form!(
-    MessageId, TaskId, QueueId, Handle, WorkerId, SlotId, JournalId
+    MessageId, TaskId, QueueId, Handle, WorkerId, SlotId, Scope, JournalId
 );
 
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -478,6 +534,9 @@ mod tests {
             Err(ParseIdError::WorkerId)
         );
         assert_eq!("1.2".parse::<SlotId>(), Err(ParseIdError::SlotId));
+        for text in ["", "ALL", "all:", "site:", "tenant:a|b", "route:x"] {
+            assert_eq!(text.parse::<Scope>(), Err(ParseIdError::Scope), "{text:?}");
+        }
         for text in ["", "1", "1-", "-1", "1-+2", "01-2", "1-2-3"] {
             assert_eq!(
                 text.parse::<JournalId>(),
@@ -512,6 +571,11 @@ mod tests {
             same(&message);
             same(&task);
             same(&queue);
+            same(&Scope::All);
+            if !queue.route.is_empty() && !queue.tenant.is_empty() {
+                same(&Scope::Site(queue.route.clone()));
+                same(&Scope::Tenant(queue.tenant.clone()));
+            }
             same(&Handle::new(task, queue.clone()));
             same(&WorkerId::from_octets(octets));
             same(&SlotId { lane: ordinal, n, index: ordinal });

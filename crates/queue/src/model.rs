@@ -15,7 +15,7 @@
 //! 5. `settle`: outcomes per recipient; a task ends or goes back;
 //! 6. `reap`: what dead workers had claimed goes back, and what kills workers is held (`hold`);
 //! 7. `act`, `list`: what administrators do and see;
-//! 8. `expiry`, `limits`, `journal`.
+//! 8. `expiry`, `limits`, `suspension`, `journal`.
 //!
 //! Invariants:
 //! * A task is in one `Place`: it waits, one worker has claimed it, or it is held.
@@ -52,6 +52,7 @@ mod remains;
 mod settle;
 mod stage;
 mod state;
+mod suspension;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -82,6 +83,7 @@ pub struct Scheduler {
     held: BTreeSet<(Ms, TaskId)>,
     turn: Turn,
     limits: limits::InForce,
+    suspensions: suspension::Suspensions,
     /// Everybody who may own anything, in the order of their ids.
     workers: BTreeMap<WorkerId, Worker>,
     /// What has come of bodies whose messages are not enqueued yet.
@@ -106,6 +108,7 @@ impl Scheduler {
             held: BTreeSet::new(),
             turn: Turn::default(),
             limits: limits::InForce::default(),
+            suspensions: suspension::Suspensions::default(),
             workers: BTreeMap::new(),
             staged: HashMap::new(),
             last_journaled: JournalId::default(),

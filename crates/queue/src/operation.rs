@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{Call, Handle, JournalId, MessageId, QueueId, SlotId, TaskId};
+use crate::id::{Call, Handle, JournalId, MessageId, QueueId, Scope, SlotId, TaskId};
 use crate::record::{NewMessage, TaskState};
 
 mod admin;
@@ -217,6 +217,16 @@ pub enum HeldExpiry {
     Expire,
     /// They are left alone until somebody releases or drops them.
     Keep,
+}
+
+/// Nothing of these queues is granted. Their mail still expires.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Suspension {
+    pub scope: Scope,
+    /// How long from now; `None`: until somebody resumes it.
+    pub lasts: Option<Duration>,
+    /// For whoever looks at it later.
+    pub reason: String,
 }
 
 /// How many tasks may be granted for one site: at most `burst` at once, and over any time `burst` more

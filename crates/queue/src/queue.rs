@@ -2,10 +2,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::durability::Durability;
-use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Taken,
+    Resolved, Suspension, Taken,
 };
 use crate::record::{NewMessage, Record};
 
@@ -78,6 +78,15 @@ pub trait Queue: Send + Sync + 'static {
     /// Does what an administrator wants, act by act in one step, at most 500; what became of each, in
     /// order. Repeated, it changes nothing more.
     async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError>;
+
+    /// Suspends some queues, or changes the suspension there is of just these.
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError>;
+
+    /// Ends a suspension; whether there was one. What it kept back goes on at once.
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError>;
+
+    /// Those in force, in the order of their scopes.
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError>;
 
     /// Makes up to `max` tasks of `route`, at most 1000, due that wait for a later attempt; how many.
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError>;

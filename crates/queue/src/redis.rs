@@ -10,11 +10,12 @@
 //! | `b:<mid>` | hash | chunk number -> chunk of a large body; expires until its message is enqueued |
 //! | `t:<tid>` | hash | `a` attempts, `rb` begun by an owner that did not settle it, `r<i>` `d`elivered or `f`ailed, `s` notes, `h` why it is held, `x` dropped when its claim ends; from the first deferral, take-over or hold on |
 //! | `q:<qid>` | sorted set | tid -> due |
-//! | `wake` | sorted set | qid -> when to look at it next; site -> when its rate lets the next task go |
+//! | `wake` | sorted set | qid -> when to look at it next; site -> when its rate lets the next task go; `!` and scope -> when a suspension ends |
 //! | `ten`, `act:<tenant>` | sorted set | tenants by virtual time; a tenant's eligible queues by last-served sequence |
 //! | `blk:<site>`, `bs` | sorted set, set | qids that wait for a slot of the site; sites that have some |
 //! | `ct`, `cw:<wid>` | hash | slots in use by site; a worker's slots: slot id -> site |
 //! | `c:<wid>` | sorted set | claim set: handle -> deadline * 4 + charged * 2 + begun |
+//! | `sus`, `pk:<scope>` | hash, sorted set | scope of a suspension -> until (0: for ever) and reason; qids that it kept back |
 //! | `g`, `cs:<wid>` | hash | site with a rate -> theoretical arrival time, ms and parts of it; a worker's claims that were charged to one -> site |
 //! | `wk`, `wks`, `ws` | sorted set, hash, set | lease expiry; held without a gap since; who may own anything |
 //! | `rc` | hash | open tasks of messages with more than one |
@@ -24,7 +25,7 @@
 //! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `rate` and `rate:<site>` (messages, ms, burst), `rates`: there are some of the latter, `weight:<tenant>`, `held` `keep` |
 //! | `ln:<wid>` | hash | lane -> last n, and its reply |
 //! | `ev` | stream | the journal: outcomes of one call, packed |
-//! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq`, `sus` (some `rcl` may be 3 or more) and finishes of tenants; schema and owner |
+//! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq`, `sus` (some `rcl` may be 3 or more), number of suspensions `sn`, when slots were counted last `audit`, where to look for passed times next `g`, and finishes of tenants; schema and owner |
 //!
 //! Invariants:
 //! * Nothing is enqueued on a server that does not meet the declared durability; asked when a
@@ -51,10 +52,10 @@ use self::reply::unexpected;
 use self::script::Script;
 use self::store::push_call;
 use crate::durability::Durability;
-use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, HeldExpiry, Journaled, Limits, Next,
-    NextReply, Rate, Resolved, Taken, Timing,
+    NextReply, Rate, Resolved, Suspension, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -285,6 +286,43 @@ impl Queue for Redis {
         }
         let call = admin::act(self.dispatch.call(Script::Act), acts)?;
         admin::acted(acts.len(), self.dispatch.run(call).await?)
+    }
+
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError> {
+        let mut call = self.dispatch.call(Script::Suspend);
+        call.write_arg_fmt(&suspension.scope);
+        let lasts = suspension
+            .lasts
+            .map_or(-1, |lasts| lasts.as_millis() as i64);
+        call.arg(lasts).arg(&suspension.reason);
+        match self.dispatch.run(call).await? {
+            Value::Int(1) => Ok(()),
+            other => Err(unexpected("suspend", &other)),
+        }
+    }
+
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError> {
+        let mut call = self.dispatch.call(Script::Resume);
+        call.write_arg_fmt(scope);
+        match self.dispatch.run(call).await? {
+            Value::Int(ended) => Ok(ended == 1),
+            other => Err(unexpected("resume", &other)),
+        }
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
+        let call = self.dispatch.call(Script::Suspensions);
+        let mut fields = Fields::of(self.dispatch.run(call).await?, "suspensions")?;
+        let mut suspensions = Vec::new();
+        while !fields.is_empty() {
+            suspensions.push(Suspension {
+                scope: fields.parsed()?,
+                lasts: fields.milliseconds()?,
+                reason: String::from_utf8_lossy(&fields.octets()?).into_owned(),
+            });
+        }
+        suspensions.sort_unstable_by(|a, b| a.scope.cmp(&b.scope));
+        Ok(suspensions)
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

@@ -48,8 +48,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Queue;
-use crate::id::{JournalId, MessageId, WorkerId};
-use crate::operation::{Journaled, Timing};
+use crate::id::{JournalId, MessageId, Scope, WorkerId};
+use crate::operation::{Journaled, Suspension, Timing};
 use crate::record::NewMessage;
 
 pub use self::claim::{Claim, Grant, Outcome, RecordUnavailable, Work};
@@ -259,6 +259,32 @@ impl Worker {
         limits: &crate::operation::Limits,
     ) -> Result<(), crate::QueueError> {
         self.shared.queue.set_limits(limits).await
+    }
+
+    /// Suspends some queues for all workers, or changes their suspension.
+    ///
+    /// # Errors
+    /// As the back end says; it may be repeated.
+    pub async fn suspend(&self, suspension: &Suspension) -> Result<(), crate::QueueError> {
+        self.shared.queue.suspend(suspension).await
+    }
+
+    /// Ends a suspension; whether there was one.
+    ///
+    /// # Errors
+    /// As the back end says; it may be repeated.
+    pub async fn resume(&self, scope: &Scope) -> Result<bool, crate::QueueError> {
+        let was_suspended = self.shared.queue.resume(scope).await?;
+        self.shared.inbox.nudge();
+        Ok(was_suspended)
+    }
+
+    /// The suspensions in force.
+    ///
+    /// # Errors
+    /// As the back end says.
+    pub async fn suspensions(&self) -> Result<Vec<Suspension>, crate::QueueError> {
+        self.shared.queue.suspensions().await
     }
 
     /// Makes all tasks of `route` due that wait for a later attempt, as it leads somewhere else now.

@@ -10,6 +10,7 @@ mod counts;
 mod listener;
 mod management;
 mod status;
+mod suspensions;
 
 pub(crate) use counts::RecentCounts;
 pub(crate) use listener::{AdminListener, Security};
@@ -21,7 +22,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, put};
+use axum::routing::{delete, get, put};
 use config::status::Rejection;
 use queue::worker::Worker;
 use telemetry::metrics::{CONTENT_TYPE, Registry};
@@ -57,12 +58,17 @@ pub(crate) fn status(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// `/v1/queue`, `/v1/journal`, `/v1/claiming`.
+/// `/v1/queue`, `/v1/journal`, `/v1/claiming`, `/v1/suspensions`.
 pub(crate) fn management(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/queue", get(management::queue))
         .route("/v1/journal", get(management::journal))
         .route("/v1/claiming", put(management::set_claiming))
+        .route(
+            "/v1/suspensions",
+            get(suspensions::list).put(suspensions::suspend),
+        )
+        .route("/v1/suspensions/{*scope}", delete(suspensions::resume))
         .with_state(admin)
 }
 

@@ -28,6 +28,9 @@ const CHUNKS: TableDefinition<'_, (u128, u32), &[u8]> = TableDefinition::new("ch
 const STAGED: TableDefinition<'_, u128, ()> = TableDefinition::new("staged");
 const JOURNAL: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("journal");
 
+/// Scope -> until (ms; 0 for ever), then the reason.
+const SUSPENSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("suspensions");
+
 /// Pages kept in memory. What is enqueued is mostly delivered from the worker's own cache.
 const CACHE: usize = 16 * 1024 * 1024;
 
@@ -284,6 +287,7 @@ fn prepare(database: &Database) -> Result<(), Prepare> {
             drop_chunks(&mut chunks, message)?;
         }
         transaction.open_table(JOURNAL)?;
+        transaction.open_table(SUSPENSIONS)?;
     }
     transaction.commit()?;
     Ok(())
@@ -333,6 +337,16 @@ fn restore(
             tasks,
         );
         restored += 1;
+    }
+    for entry in transaction.open_table(SUSPENSIONS)?.iter()? {
+        let (scope, row) = entry?;
+        let scope = scope.value().parse();
+        match (scope, row::read_suspension(row.value())) {
+            (Ok(scope), Some((until, reason))) => {
+                scheduler.restore_suspension(scope, until, reason);
+            }
+            _ => unreadable += 1,
+        }
     }
     Ok((restored, unreadable))
 }
@@ -390,6 +404,19 @@ fn write<'a>(
                             journal.pop_first()?;
                         }
                     }
+                }
+                Entry::Change(Change::Suspended {
+                    scope,
+                    until,
+                    reason,
+                }) => {
+                    let row = row::write_suspension(*until, reason);
+                    let mut suspensions = transaction.open_table(SUSPENSIONS)?;
+                    suspensions.insert(scope.to_string().as_str(), row.as_slice())?;
+                }
+                Entry::Change(Change::Resumed(scope)) => {
+                    let mut suspensions = transaction.open_table(SUSPENSIONS)?;
+                    suspensions.remove(scope.to_string().as_str())?;
                 }
                 Entry::Record(message) => insert(&mut records, now, message)?,
             }

@@ -103,6 +103,20 @@ pub(super) fn read_journaled(mut row: &[u8]) -> Vec<Bytes> {
     outcomes
 }
 
+pub(super) fn write_suspension(until: Option<u64>, reason: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(8 + reason.len());
+    row.put_u64(until.unwrap_or(0));
+    row.put_slice(reason.as_bytes());
+    row
+}
+
+/// `None` when it is not what [`write_suspension`] writes.
+pub(super) fn read_suspension(mut row: &[u8]) -> Option<(Option<u64>, String)> {
+    let until = row.try_get_u64().ok()?;
+    let reason = std::str::from_utf8(row).ok()?;
+    Some(((until > 0).then_some(until), reason.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

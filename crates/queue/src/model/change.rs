@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::state::{Message, Place, Task};
-use crate::id::{MessageId, QueueId, TaskId};
+use crate::id::{MessageId, QueueId, Scope, TaskId};
 use crate::operation::Journaled;
 use crate::record::TaskState;
 
@@ -17,6 +17,12 @@ pub enum Change {
     Removed(MessageId),
     /// The message is not going to be enqueued: its chunks are not needed any more.
     Unstaged(MessageId),
+    Resumed(Scope),
+    Suspended {
+        scope: Scope,
+        until: Option<u64>,
+        reason: String,
+    },
     /// The task has got attempts, marks or notes, or is held, as the state says.
     State {
         task: TaskId,

@@ -79,6 +79,13 @@ impl Scheduler {
             self.unblock(now, site, 1);
             return None;
         }
+        if let Some(scope) = self.suspensions.of(now, &queue) {
+            self.deactivate(&queue, virtual_time);
+            self.suspensions.park(scope, &queue);
+            self.schedule(&queue, now + self.safety_wake);
+            self.unblock(now, site, 1);
+            return None;
+        }
         if free == 0 {
             self.deactivate(&queue, virtual_time);
             self.block(now, &queue, virtual_time);

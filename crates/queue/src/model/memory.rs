@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{Change, Remains, Scheduler, WallClock};
 use crate::durability::Durability;
-use crate::id::{Call, Handle, JournalId, MessageId, WorkerId};
+use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Taken, Timing,
+    Resolved, Suspension, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
@@ -80,7 +80,10 @@ impl ModelQueue {
                     let over = state.journal.len().saturating_sub(keeps);
                     state.journal.drain(..over);
                 }
-                Change::Ended(_) | Change::State { .. } => {}
+                Change::Ended(_)
+                | Change::Resumed(_)
+                | Change::State { .. }
+                | Change::Suspended { .. } => {}
             }
         }
         reply
@@ -225,6 +228,19 @@ impl Queue for ModelQueue {
             }
             acted
         }))
+    }
+
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError> {
+        self.step(|state, now| state.scheduler.suspend(now, suspension));
+        Ok(())
+    }
+
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.resume(now, scope)))
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.suspensions(now)))
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

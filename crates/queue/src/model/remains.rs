@@ -16,6 +16,8 @@ pub struct Remains {
     pub wakes: usize,
     pub active_tenants: usize,
     pub blocked: usize,
+    /// Notes of queues that a suspension has kept back.
+    pub parked: usize,
     pub slots: usize,
     pub workers: usize,
 }
@@ -31,6 +33,7 @@ impl Scheduler {
             held: self.held.len(),
             queues: self.queues.len(),
             workers: self.workers.len(),
+            parked: self.suspensions.parked(),
             ..self.turn.remains()
         }
     }

@@ -13,7 +13,7 @@ use super::Scheduler;
 use super::rate::Arrival;
 use super::remains::Remains;
 use super::state::{Ms, QueueRef};
-use crate::id::{SlotId, WorkerId};
+use crate::id::{Scope, SlotId, WorkerId};
 
 #[derive(Debug, Default)]
 pub(super) struct Turn {
@@ -21,6 +21,7 @@ pub(super) struct Turn {
     wake: BTreeSet<(Ms, Sleeper)>,
     /// When the rate of which site lets the next task go.
     site_wakes: HashMap<String, Ms>,
+    suspension_wakes: BTreeMap<Scope, Ms>,
     /// Tenants with active queues, by virtual time.
     tenants: BTreeSet<(u64, String)>,
     active: HashMap<String, Active>,
@@ -36,11 +37,13 @@ pub(super) struct Turn {
     pub(super) sequence: u64,
 }
 
-/// What a wake-up is for, in the order of the written forms; that of a site has no `|`.
+/// What a wake-up is for, in the order of the written forms; that of a queue alone has a `|`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Sleeper {
     Queue(QueueRef),
     Site(String),
+    /// And it begins with `!`.
+    Suspension(Scope, String),
 }
 
 #[derive(Debug)]
@@ -83,6 +86,19 @@ impl Turn {
 
     pub(super) fn is_blocked(&self, site: &str) -> bool {
         self.blocked.contains_key(site)
+    }
+
+    /// Instead of when it was to be woken before.
+    pub(super) fn wake_suspension(&mut self, scope: &Scope, at: Ms) {
+        self.clear_suspension_wake(scope);
+        self.suspension_wakes.insert(scope.clone(), at);
+        self.wake.insert((at, Sleeper::suspension(scope)));
+    }
+
+    pub(super) fn clear_suspension_wake(&mut self, scope: &Scope) {
+        if let Some(at) = self.suspension_wakes.remove(scope) {
+            self.wake.remove(&(at, Sleeper::suspension(scope)));
+        }
     }
 
     /// Unless it is woken earlier.
@@ -137,14 +153,14 @@ impl Scheduler {
     }
 
     /// Queues whose time has come take part in the turn; a bounded number in one step. Then come those
-    /// that wait for a token of their site, in their order.
+    /// that wait for a token of their site, in their order, and those whose suspension has ended.
     pub(super) fn promote(&mut self, now: Ms) {
         let due = self.turn.wake.iter().take_while(|(at, _)| *at <= now);
         let due: Vec<Sleeper> = due
             .take(PROMOTED_AT_ONCE)
             .map(|(_, who)| who.clone())
             .collect();
-        let mut sites = Vec::new();
+        let mut others = Vec::new();
         for sleeper in due {
             match sleeper {
                 Sleeper::Queue(queue) => {
@@ -152,16 +168,24 @@ impl Scheduler {
                     self.unblock_queue(&queue);
                     self.activate(&queue);
                 }
-                Sleeper::Site(site) => {
-                    if let Some(at) = self.turn.site_wakes.remove(&site) {
-                        self.turn.wake.remove(&(at, Sleeper::Site(site.clone())));
+                Sleeper::Site(ref site) => {
+                    if let Some(at) = self.turn.site_wakes.remove(site) {
+                        self.turn.wake.remove(&(at, sleeper.clone()));
                     }
-                    sites.push(site);
+                    others.push(sleeper);
+                }
+                Sleeper::Suspension(ref scope, _) => {
+                    self.turn.clear_suspension_wake(scope);
+                    others.push(sleeper);
                 }
             }
         }
-        for site in sites {
-            self.unblock(now, &site, PROMOTED_AT_ONCE);
+        for sleeper in others {
+            match sleeper {
+                Sleeper::Site(site) => self.unblock(now, &site, PROMOTED_AT_ONCE),
+                Sleeper::Suspension(scope, _) => self.look_at_suspension(now, &scope),
+                Sleeper::Queue(_) => {}
+            }
         }
     }
 
@@ -362,10 +386,15 @@ impl Scheduler {
 }
 
 impl Sleeper {
+    fn suspension(scope: &Scope) -> Self {
+        Self::Suspension(scope.clone(), format!("!{scope}"))
+    }
+
     fn written(&self) -> &str {
         match self {
             Self::Queue(queue) => queue.written(),
             Self::Site(site) => site,
+            Self::Suspension(_, written) => written,
         }
     }
 }
@@ -383,6 +412,6 @@ impl PartialOrd for Sleeper {
 }
 
 /// Wake-ups in one step, and queues that one wake-up of a site lets go.
-const PROMOTED_AT_ONCE: usize = 64;
+pub(super) const PROMOTED_AT_ONCE: usize = 64;
 /// When a queue whose due tasks this caller must not be given is offered again.
 const WITHHELD_WAKE: Ms = 1000;

@@ -20,13 +20,16 @@ pub(super) enum Script {
     Next,
     Register,
     Resolve,
+    Resume,
     SetLimits,
+    Suspend,
+    Suspensions,
     Unstage,
 }
 
 impl Script {
     /// In the order of their declaration, which is their index.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Abort,
         Self::Act,
         Self::Beat,
@@ -39,7 +42,10 @@ impl Script {
         Self::Next,
         Self::Register,
         Self::Resolve,
+        Self::Resume,
         Self::SetLimits,
+        Self::Suspend,
+        Self::Suspensions,
         Self::Unstage,
     ];
 
@@ -77,6 +83,9 @@ impl Script {
             ],
             Self::Register => &[NOW, include_str!("lua/register.lua")],
             Self::Resolve => &[NOW, include_str!("lua/resolve.lua")],
+            Self::Resume => &[NOW, include_str!("lua/resume.lua")],
+            Self::Suspend => &[NOW, include_str!("lua/suspend.lua")],
+            Self::Suspensions => &[NOW, include_str!("lua/suspensions.lua")],
             Self::SetLimits => &[NOW, TURN, include_str!("lua/set_limits.lua")],
             Self::Unstage => &[NOW, include_str!("lua/unstage.lua")],
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue::Queue;
 use queue::embedded::{EmbeddedQueue, OpenError};
-use queue::operation::Settlement;
+use queue::operation::{Settlement, Suspension};
 
 use crate::caller::{Caller, deferred};
 use crate::clock::Clock;
@@ -55,6 +55,43 @@ async fn all_claims_go_back_when_it_is_opened_again() {
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].handle, handles_of(&sent[2])[0]);
     assert_eq!(claimed[0].state.attempts, 1);
+}
+
+#[tokio::test]
+async fn suspensions_outlive_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue");
+    let clock = Clock::new();
+    let open =
+        || std::sync::Arc::new(EmbeddedQueue::open_with(&path, &TIMING, clock.wall()).unwrap());
+    let suspension = |scope: &str, lasts| Suspension {
+        scope: scope.parse().unwrap(),
+        lasts,
+        reason: "under repair".to_owned(),
+    };
+    let [for_ever, for_a_while, ended] = [
+        suspension("tenant:t", None),
+        suspension("site:mx:example.net", Some(Duration::from_secs(60))),
+        suspension("all", None),
+    ];
+    {
+        let queue = open();
+        for one in [&for_ever, &for_a_while, &ended] {
+            queue.suspend(one).await.unwrap();
+        }
+        assert!(queue.resume(&ended.scope).await.unwrap());
+    }
+
+    let queue = open();
+    let found = queue.suspensions().await.unwrap();
+    assert_eq!(found, [for_a_while.clone(), for_ever]);
+    let mut worker = Caller::register(queue.clone()).await;
+    worker.enqueue(&[message(&["example.net"])]).await;
+    assert!(worker.claim(9, 9).await.grants.is_empty());
+    clock.advance(Duration::from_secs(60));
+    worker.beat().await;
+    let waited_for = worker.claim(9, 9).await;
+    assert_eq!(waited_for.grants.len(), 1);
 }
 
 #[test]

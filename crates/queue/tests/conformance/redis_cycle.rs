@@ -417,3 +417,40 @@ async fn the_journal_stays_near_its_bound() {
     let kept = queue.journal(None, 1000).await.unwrap().len();
     assert!((100..=200).contains(&kept), "{kept}");
 }
+
+/// A damaged store: too many slots in use would stop a site, too few would let its limit be exceeded.
+#[tokio::test]
+async fn slots_that_were_counted_wrong_are_counted_anew() {
+    let server = RedisServer::start();
+    let queue = open(server.url());
+    let mut worker = Caller::register(&queue).await;
+    let limits = Limits {
+        generation: 1,
+        concurrency_default: 2,
+        ..Limits::default()
+    };
+    queue.set_limits(&limits).await.unwrap();
+    let set = |count: u32| {
+        redis::cmd("HSET")
+            .arg(format!("{PREFIX}ct"))
+            .arg("mx:example.net")
+            .arg(count)
+            .exec(&mut server.client())
+            .unwrap();
+    };
+    worker.beat().await;
+    for (wrong, free) in [(2, 2), (0, 0)] {
+        set(wrong);
+        worker.enqueue(&[message(&["example.net"])]).await;
+        worker.enqueue(&[message(&["example.net"])]).await;
+        if wrong == 2 {
+            assert!(worker.claim().await.grants.is_empty());
+        }
+        for _ in 0..13 {
+            advance(&server, Duration::from_secs(5));
+            worker.beat().await;
+        }
+        let granted = worker.claim().await.grants.len();
+        assert_eq!(granted, free, "after {wrong} were counted");
+    }
+}

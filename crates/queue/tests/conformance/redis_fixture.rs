@@ -223,7 +223,7 @@ pub(crate) fn advance(server: &RedisServer, by: Duration) {
           local name = string.match(key, '}:(.*)$')
           local kind = string.match(name, '^[a-z]+')
           if kind == 'wk' or kind == 'wake' or kind == 'q' or kind == 'c' or kind == 'exp' or kind == 'hold' then
-            local shift = (kind == 'c' or kind == 'exp') and by * 2 or by
+            local shift = kind == 'c' and by * 4 or kind == 'exp' and by * 2 or by
             for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
               redis.call('ZINCRBY', key, -shift, member)
             end
@@ -231,6 +231,8 @@ pub(crate) fn advance(server: &RedisServer, by: Duration) {
             for _, member in ipairs(redis.call('HKEYS', key)) do
               redis.call('HINCRBY', key, member, -by)
             end
+          elseif kind == 'st' and redis.call('HEXISTS', key, 'audit') == 1 then
+            redis.call('HINCRBY', key, 'audit', -by)
           end
         end";
     redis::Script::new(SHIFT)

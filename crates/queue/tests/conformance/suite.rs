@@ -20,6 +20,7 @@ pub(crate) mod poison;
 pub(crate) mod rates;
 pub(crate) mod rules;
 pub(crate) mod slots;
+pub(crate) mod suspensions;
 
 /// Makes a module of one back end with every test in it. A test that is in no list is unused code.
 macro_rules! suite {
@@ -135,6 +136,15 @@ macro_rules! suite {
                     a_slot_of_a_dead_worker_is_freed_and_wakes,
                     blocked_queues_take_turns,
                     a_limit_of_zero_lets_nothing_go,
+                }
+                suspensions {
+                    a_suspended_queue_parks_and_is_resumed,
+                    a_suspension_ends_by_itself,
+                    each_scope_keeps_back_its_own,
+                    suspended_mail_takes_no_slot_and_no_turn,
+                    suspended_mail_expires,
+                    many_parked_queues_are_resumed,
+                    a_suspension_may_be_changed,
                 }
                 rates {
                     a_rate_is_exact_over_time,

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use queue::durability::Durability;
-use queue::id::{Call, Handle, JournalId, MessageId, TaskId, WorkerId};
+use queue::id::{Call, Handle, JournalId, MessageId, Scope, TaskId, WorkerId};
 use queue::model::ModelQueue;
 use queue::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Taken,
+    Resolved, Suspension, Taken,
 };
 use queue::record::{NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
@@ -316,6 +316,18 @@ impl Queue for Faulty {
 
     async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
         self.model.act(acts).await
+    }
+
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError> {
+        self.model.suspend(suspension).await
+    }
+
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError> {
+        self.model.resume(scope).await
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
+        self.model.suspensions().await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

@@ -153,3 +153,57 @@ async fn management() {
     };
     assert_eq!(code, 503);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suspensions() {
+    let world = World::new().await;
+    let ask = async |method: &str, path: &str, body: &str| {
+        let stream = TcpStream::connect(world.address("management"))
+            .await
+            .unwrap();
+        http(stream, &format!("{method} {path} HTTP/1.1\r\n"), body).await
+    };
+    let put = async |body: &str| ask("PUT", "/v1/suspensions", body).await.0;
+    let route = r#"{"scope":"site:rule:corp/smarthost","reason":"under repair"}"#;
+    assert_eq!(put(route).await, 204);
+    assert_eq!(
+        put(r#"{"scope":"tenant:shop","forSeconds":3600}"#).await,
+        204
+    );
+    for refused in [
+        r#"{"scope":"everything"}"#.to_owned(),
+        r#"{"scope":"all","for":1}"#.to_owned(),
+        format!(r#"{{"scope":"all","reason":"{}"}}"#, "x".repeat(1025)),
+    ] {
+        assert_eq!(put(&refused).await, 422, "{refused}");
+    }
+    let list = async || {
+        let (code, body) = world.get("management", "/v1/suspensions").await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str::<Vec<serde_json::Value>>(&body).unwrap()
+    };
+    let known = list().await;
+    assert_eq!(known.len(), 2, "{known:?}");
+    assert_eq!(
+        known[0],
+        serde_json::from_str::<serde_json::Value>(route).unwrap()
+    );
+    assert_eq!(known[1]["scope"], "tenant:shop");
+    assert!(
+        known[1]["forSeconds"]
+            .as_u64()
+            .is_some_and(|left| (1..=3600).contains(&left))
+    );
+
+    let resume = async |scope: &str| {
+        let path = format!("/v1/suspensions/{scope}");
+        ask("DELETE", &path, "").await.0
+    };
+    assert_eq!(resume("site:rule:corp/smarthost").await, 204);
+    assert_eq!(resume("site:rule:corp/smarthost").await, 404);
+    assert_eq!(resume("everything").await, 422);
+    assert_eq!(list().await.len(), 1);
+
+    world.queue.set(State::Unreachable);
+    assert_eq!(put(route).await, 503);
+}

@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use queue::durability::Durability;
-use queue::id::{Call, Handle, JournalId, MessageId, WorkerId};
+use queue::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use queue::model::{ModelQueue, WallClock};
 use queue::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Taken, Timing,
+    Resolved, Suspension, Taken, Timing,
 };
 use queue::record::{NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
@@ -176,6 +176,21 @@ impl Queue for Gate {
     async fn act(&self, acts: &[Act]) -> Result<Vec<Acted>, QueueError> {
         self.reach()?;
         self.model.act(acts).await
+    }
+
+    async fn suspend(&self, suspension: &Suspension) -> Result<(), QueueError> {
+        self.reach()?;
+        self.model.suspend(suspension).await
+    }
+
+    async fn resume(&self, scope: &Scope) -> Result<bool, QueueError> {
+        self.reach()?;
+        self.model.resume(scope).await
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
+        self.reach()?;
+        self.model.suspensions().await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

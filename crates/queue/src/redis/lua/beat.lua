@@ -21,11 +21,39 @@ for _, other in ipairs(call('ZRANGE', P .. 'wk', '(' .. text(now + 2 * lease), '
 end
 
 -- What lies behind the clock is as if it had never been; some of it at a time.
-local old = call('HSCAN', P .. 'g', call('HGET', P .. 'st', 'g') or 0, 'COUNT', 200)
+local st = call('HMGET', P .. 'st', 'g', 'audit')
+local old = call('HSCAN', P .. 'g', st[1] or 0, 'COUNT', 200)
 for k = 1, #old[2], 2 do
   if tonumber(string.match(old[2][k + 1], '^%d+')) < now - 1 then call('HDEL', P .. 'g', old[2][k]) end
 end
 if old[1] ~= '0' then call('HSET', P .. 'st', 'g', old[1]) else call('HDEL', P .. 'st', 'g') end
+
+-- Once a minute the slots in use are counted anew, by those who have them. Where that is another number,
+-- in a damaged store, it is put right, and whoever waited for it goes.
+local function audit()
+  local counted, wrong = {}, {}
+  for _, member in ipairs(call('SMEMBERS', P .. 'ws')) do
+    for _, site in ipairs(call('HVALS', P .. 'cw:' .. member)) do
+      counted[site] = (counted[site] or 0) + 1
+    end
+  end
+  local known = call('HGETALL', P .. 'ct')
+  for k = 1, #known, 2 do counted[known[k]] = counted[known[k]] or 0 end
+  for site, count in pairs(counted) do
+    if used_of(site) ~= count then
+      used[site] = count
+      wrong[#wrong + 1] = site
+    end
+  end
+  table.sort(wrong)
+  for _, site in ipairs(wrong) do unblock(site, math.huge) end
+  save_turn()
+end
+local audited = tonumber(st[2] or 0)
+if now - audited >= 60000 or audited > now then
+  call('HSET', P .. 'st', 'audit', now)
+  audit()
+end
 
 local budget, reaped, more, held = 500, 0, 0, {}
 

@@ -34,20 +34,26 @@ local function promote()
   local found = call('ZRANGE', P .. 'wake', '-inf', now_text, 'BYSCORE', 'LIMIT', 0, 64)
   if #found == 0 then return end
   call('ZREM', P .. 'wake', unpack(found))
-  local due, tenants, sites, with_tokens = {}, {}, {}, {}
+  local due, tenants, sites, others = {}, {}, {}, {}
+  local function look_at_others()
+    for _, member in ipairs(others) do
+      if string.sub(member, 1, 1) == '!' then
+        look_at_suspension(string.sub(member, 2))
+      else
+        unblock(member, 64)
+      end
+    end
+  end
   for _, member in ipairs(found) do
-    -- A site's own wake-up: those that wait for its tokens follow in their order.
+    -- Other wake-ups are of a site, where some wait for its tokens, and of a suspension.
     if string.find(member, '|', 1, true) then
       due[#due + 1] = member
       sites[#sites + 1] = site_of(member)
     else
-      with_tokens[#with_tokens + 1] = member
+      others[#others + 1] = member
     end
   end
-  if #due == 0 then
-    for _, site in ipairs(with_tokens) do unblock(site, 64) end
-    return
-  end
+  if #due == 0 then return look_at_others() end
   local blocked = any_blocked(sites)
   for k, q in ipairs(due) do
     if blocked and call('ZREM', P .. 'blk:' .. sites[k], q) == 1 then forget_unblocked(sites[k]) end
@@ -57,7 +63,7 @@ local function promote()
   end
   load_used(sites)
   for tenant, queues in pairs(tenants) do activate(tenant, queues) end
-  for _, site in ipairs(with_tokens) do unblock(site, 64) end
+  look_at_others()
 end
 
 -- The tenants this call can reach, read when the first is visited, written back by `save_roster`.
@@ -191,6 +197,17 @@ local function visit(per_grant, withheld, withheld_count)
   if #tids == 0 then
     leaves(tenant, q)
     park(q, kept, later)
+    if any_blocked({ site }) then
+      save_roster()
+      unblock(site, 1)
+    end
+    return true
+  end
+  local scope = suspension_of(q)
+  if scope then
+    leaves(tenant, q)
+    call('ZADD', P .. 'pk:' .. scope, 0, q)
+    call('ZADD', P .. 'wake', 'LT', now + safety_ms, q)
     if any_blocked({ site }) then
       save_roster()
       unblock(site, 1)

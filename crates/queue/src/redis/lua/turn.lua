@@ -1,12 +1,13 @@
 -- Whose turn it is: tenants by virtual time, a tenant's eligible queues by last-served sequence,
 -- queues that wait for a slot; and the slots in use. `V` is the virtual time of the last grant, `seq`
 -- its counter. What is read is read once; `save_turn` writes what has changed.
--- `suspects`: some task may have reclaims.
-local V, seq, turn_changed, suspects
+-- `suspects`: some task may have reclaims. `suspended`: some queues are.
+local V, seq, turn_changed, suspects, suspended
 local function load_turn()
   if not V then
-    local st = call('HMGET', P .. 'st', 'V', 'seq', 'sus')
+    local st = call('HMGET', P .. 'st', 'V', 'seq', 'sus', 'sn')
     V, seq, suspects = tonumber(st[1] or 0), tonumber(st[2] or 0), st[3]
+    suspended = tonumber(st[4] or 0) > 0
   end
 end
 
@@ -180,6 +181,48 @@ local function unblock(site, most)
     activate(tenant_of(q), { q })
   end
   forget_unblocked(site)
+end
+
+-- Whether the suspension of a scope stands, and until when, 0 for ever.
+local ends_of = {}
+local function stands(scope)
+  if ends_of[scope] == nil then
+    local known = call('HGET', P .. 'sus', scope)
+    ends_of[scope] = known and tonumber(string.match(known, '^%d+')) or false
+  end
+  local ends = ends_of[scope]
+  return ends and (ends == 0 or ends > now), ends
+end
+
+-- What keeps a queue back: the widest scope that does.
+local function suspension_of(q)
+  if not suspended then return nil end
+  for _, scope in ipairs({ 'all', 'tenant:' .. tenant_of(q), 'site:' .. site_of(q) }) do
+    if stands(scope) then return scope end
+  end
+end
+
+-- The wake-up of a suspension: it may have ended, by its time or by somebody. Queues that it kept back
+-- are looked at again.
+local function look_at_suspension(scope)
+  local in_force, ends = stands(scope)
+  if in_force then
+    if ends > 0 then call('ZADD', P .. 'wake', ends, '!' .. scope) end
+    return
+  end
+  if ends then
+    call('HDEL', P .. 'sus', scope)
+    call('HSET', P .. 'st', 'sn', call('HLEN', P .. 'sus'))
+  end
+  local parked = call('ZRANGE', P .. 'pk:' .. scope, 0, 63)
+  if #parked == 0 then return end
+  call('ZREM', P .. 'pk:' .. scope, unpack(parked))
+  if call('EXISTS', P .. 'pk:' .. scope) == 1 then call('ZADD', P .. 'wake', now, '!' .. scope) end
+  local woken = {}
+  for _, q in ipairs(parked) do
+    if call('EXISTS', P .. 'q:' .. q) == 1 then woken[#woken + 1] = q end
+  end
+  if #woken > 0 then schedule(woken, now_text) end
 end
 
 -- A slot is a member: the count falls only for whoever removed it, so a repeated release frees

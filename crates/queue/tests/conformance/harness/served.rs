@@ -53,6 +53,7 @@ impl Harness for RedisServed {
             wakes: kind("wake").members,
             active_tenants: kind("ten").members,
             blocked: kind("blk").members,
+            parked: kind("pk").members,
             slots: kind("cw").members,
             workers: kind("ws").members,
         };
@@ -72,11 +73,11 @@ impl Harness for RedisServed {
             assert!(parts <= wholes, "{name} is left behind: {kinds:?}");
         }
         let known = [
-            "m", "b", "exp", "q", "c", "hold", "qs", "wake", "ten", "blk", "cw", "ln", "ws",
+            "m", "b", "exp", "q", "c", "hold", "qs", "wake", "ten", "blk", "cw", "ln", "pk", "ws",
         ];
         // What stays: the journal, limits, counters, and whose queue it is; how far ahead of its rate a
         // site is, until a beat finds it passed.
-        let stays = ["ev", "g", "lim", "meta", "st"];
+        let stays = ["ev", "g", "lim", "meta", "st", "sus"];
         for name in kinds.keys().map(String::as_str) {
             let is_part = parts.iter().any(|(part, ..)| *part == name);
             assert!(
@@ -121,7 +122,9 @@ impl RedisServed {
                 );
             }
             let count = match name {
-                "act" | "blk" | "c" | "exp" | "hold" | "q" | "ten" | "wake" | "wk" => Some("ZCARD"),
+                "act" | "blk" | "c" | "exp" | "hold" | "pk" | "q" | "ten" | "wake" | "wk" => {
+                    Some("ZCARD")
+                }
                 "cs" | "ct" | "cw" | "g" | "rc" | "rcl" | "wks" => Some("HLEN"),
                 "bs" | "qs" | "ws" => Some("SCARD"),
                 _ => None,

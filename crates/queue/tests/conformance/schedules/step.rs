@@ -76,6 +76,13 @@ pub(super) enum Step {
         old: bool,
         keep_held: bool,
     },
+    Suspend {
+        scope: u8,
+        lasts_ms: Option<u64>,
+    },
+    Resume {
+        scope: u8,
+    },
     Hasten {
         site: u8,
     },
@@ -213,6 +220,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
                 old,
                 keep_held,
             }),
+        1 => (0..SCOPES, prop::option::of(0..60_000u64))
+            .prop_map(|(scope, lasts_ms)| Step::Suspend { scope, lasts_ms }),
+        1 => (0..SCOPES).prop_map(|scope| Step::Resume { scope }),
         1 => (0..SITES).prop_map(|site| Step::Hasten { site }),
         3 => vec((pick(), deed()), 1..4).prop_map(|acts| Step::Act { acts }),
         5 => prop_oneof![0..200u64, 0..8_000u64, 0..130_000u64].prop_map(|ms| Step::Pass { ms }),
@@ -338,3 +348,5 @@ fn lane() -> impl Strategy<Value = u8> {
 
 pub(super) const QUEUES: u8 = 8;
 pub(super) const SITES: u8 = 3;
+/// Everything, two tenants, three sites.
+pub(super) const SCOPES: u8 = 3 + SITES;

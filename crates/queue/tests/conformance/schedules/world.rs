@@ -8,18 +8,18 @@ use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
 use queue::model::Remains;
 use queue::operation::{
     Act, Action, Beat, Counts, HeldExpiry, Limits, Next, NextReply, Rate, Resolved, STAGED_FOR,
-    Taken, Then,
+    Suspension, Taken, Then,
 };
 use queue::record::NewMessage;
 use queue::{Queue, QueueError};
 
-use super::step::{Damage, Fate, LANES, PROCESSES, Shape, Speed, Step};
+use super::step::{Damage, Fate, LANES, PROCESSES, SCOPES, Shape, Speed, Step};
 use crate::harness::{Harness, Model};
 use crate::redis_fixture::{claim, handles_of, slots, tasks};
 
 mod calls;
 
-use calls::{all_delivered, notice_of};
+use calls::{all_delivered, notice_of, scope_number};
 
 pub(super) struct World<'a, T> {
     model: &'a Model,
@@ -243,6 +243,20 @@ impl<'a, T: Harness> World<'a, T> {
                 self.both(async |queue| queue.act(&acts).await).await;
                 self.messages.append(&mut self.notifications);
             }
+            Step::Suspend { scope, lasts_ms } => {
+                let suspension = Suspension {
+                    scope: scope_number(scope),
+                    lasts: lasts_ms.map(Duration::from_millis),
+                    reason: format!("for {lasts_ms:?}"),
+                };
+                self.both(async |queue| queue.suspend(&suspension).await)
+                    .await;
+                self.both(async |queue| queue.suspensions().await).await;
+            }
+            Step::Resume { scope } => {
+                let scope = scope_number(scope);
+                self.both(async |queue| queue.resume(&scope).await).await;
+            }
             Step::Hasten { site } => {
                 let route = format!("mx:{site}.example");
                 self.both(async |queue| queue.hasten(&route, 1000).await)
@@ -461,6 +475,9 @@ impl<'a, T: Harness> World<'a, T> {
     /// One new worker is left: it finds the others dead and delivers everything. Nothing remains.
     async fn finish(&mut self) {
         self.limit(20, None, None, false).await;
+        for scope in (0..SCOPES).map(scope_number) {
+            self.both(async |queue| queue.resume(&scope).await).await;
+        }
         let heir = self.register().await;
         self.workers = vec![heir];
         for round in 0.. {

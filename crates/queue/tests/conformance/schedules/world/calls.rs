@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::sample::Index;
-use queue::id::{Call, Handle, MessageId, QueueId, SlotId};
+use queue::id::{Call, Handle, MessageId, QueueId, Scope, SlotId};
 use queue::operation::{Act, Action, Claim, Notice, Rest, Settlement};
 use queue::record::{CHUNK, NewMessage};
 
@@ -198,6 +198,14 @@ fn queue_number(number: u8) -> QueueId {
         },
         egress: String::new(),
         route: format!("mx:{}.example", number / 2 % SITES),
+    }
+}
+
+pub(super) fn scope_number(number: u8) -> Scope {
+    match number {
+        0 => Scope::All,
+        1 | 2 => Scope::Tenant(format!("t{}", number - 1)),
+        site => Scope::Site(format!("mx:{}.example", site - 3)),
     }
 }
 
