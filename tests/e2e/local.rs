@@ -4,6 +4,7 @@ mod clients;
 mod command_line;
 mod demo;
 mod durability;
+mod limits;
 mod login;
 mod postfix;
 mod process;

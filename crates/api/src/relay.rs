@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::delivery::{
-    Delivery, Limits, NextHopTls, Otlp, OtlpProtocol, Telemetry, Tenant, TenantNamespaces,
+    Delivery, Limits, NextHopTls, Otlp, OtlpProtocol, Rate, Telemetry, Tenant, TenantNamespaces,
     TenantsFrom,
 };
 pub use self::listener::{

@@ -5,8 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::relay::NextHopTls;
 use crate::relay::conditions_schema;
+pub use crate::relay::{NextHopTls, Rate};
 
 /// Says where mail of some relays goes. Precedence over all routes of a relay: exact domain, longest
 /// wildcard, any; then priority; then name. Mail that no rule matches goes to its domain's mail
@@ -67,6 +67,7 @@ pub struct ParentRef {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::rule()))]
 pub struct Rule {
     #[schemars(regex(pattern = crate::pattern::LABEL), length(min = 1, max = 63))]
     pub name: String,
@@ -75,6 +76,22 @@ pub struct Rule {
     pub r#match: Match,
 
     pub action: Action,
+
+    /// What holds for the smarthost instead of what the relay says for every destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<RuleLimits>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleLimits {
+    /// Connections at a time, over all pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub concurrency: Option<i32>,
+
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// What is left out matches everything.

@@ -125,3 +125,18 @@ pub(crate) fn action() -> Value {
         "message": "type Smarthost needs smarthost; with another type leave smarthost out",
     }])
 }
+
+/// Connections and messages of mail exchangers are limited for every destination alike.
+pub(crate) fn rule() -> Value {
+    json!([{
+        "rule": "!has(self.limits) || self.action.type == 'Smarthost'",
+        "message": "limits are of a smarthost: with another type leave them out",
+    }])
+}
+
+pub(crate) fn rate() -> Value {
+    json!([{
+        "rule": "duration(self.per) >= duration('1ms') && duration(self.per) <= duration('24h')",
+        "message": "rate.per must be from 1ms to 24h",
+    }])
+}

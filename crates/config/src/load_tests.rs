@@ -356,3 +356,36 @@ fn too_long_a_file_is_refused() {
     directory.write("relay.yaml", &"#".repeat((1 << 20) + 1));
     assert!(matches!(directory.load(), Err(ConfigError::TooLong { .. })));
 }
+
+#[test]
+fn rates_and_limits_of_rules_are_looked_at() {
+    let refused = |from: &str, to: &str, field: &str| {
+        assert!(FULL.contains(from), "{from}");
+        let error = parse(&FULL.replacen(from, to, 1), Path::new("relay.yaml")).unwrap_err();
+        assert!(error.to_string().contains(field), "{to}: {error}");
+    };
+    for rate in [
+        "{messages: 0, per: 1s}",
+        "{messages: 1, per: 0s}",
+        "{messages: 1, per: 25h}",
+        "{messages: 1, per: 1s, burst: 1000001}",
+    ] {
+        refused(
+            "rate: {messages: 100, per: 1s, burst: 200}",
+            &format!("rate: {rate}"),
+            "delivery.rate",
+        );
+    }
+    for limits in ["{concurrency: 0}", "{rate: {messages: 0, per: 1s}}"] {
+        refused(
+            "limits: {concurrency: 5, rate: {messages: 10, per: 1s, burst: 1}}",
+            &format!("limits: {limits}"),
+            "routes[0].rules[0].limits",
+        );
+    }
+    refused(
+        "action: {type: MX}",
+        "action: {type: MX}\n    limits: {concurrency: 5}",
+        "routes[0].rules[1].limits",
+    );
+}

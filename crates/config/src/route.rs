@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::NextHopTls;
+use crate::delivery::{NextHopTls, Rate};
 use crate::hostname::is_domain;
 use crate::pattern::DomainPattern;
 
@@ -24,6 +24,32 @@ pub struct Rule {
     #[serde(default)]
     pub r#match: Match,
     pub action: Action,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<RuleLimits>,
+}
+
+/// What holds for a rule's smarthost instead of what holds for every destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RuleLimits {
+    /// Connections at a time, over all relays of the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+impl RuleLimits {
+    /// What is wrong with them in a rule with this action.
+    pub fn problem(&self, action: &Action) -> Option<&'static str> {
+        if matches!(action, Action::Mx) {
+            return Some("limits are of a smarthost: with type MX leave them out");
+        }
+        if self.concurrency == Some(0) {
+            return Some("concurrency must not be zero");
+        }
+        self.rate.as_ref().and_then(Rate::problem)
+    }
 }
 
 /// All members that are set must match; an empty list matches everything.

@@ -184,6 +184,14 @@ fn limits(config: &RelayConfig, found: &mut Found) {
             found.add(field, "must not be zero");
         }
     }
+    if let Some(problem) = config
+        .delivery
+        .rate
+        .as_ref()
+        .and_then(|rate| rate.problem())
+    {
+        found.add("delivery.rate", problem);
+    }
     if limits.recipients > MAX_RECIPIENTS {
         found.add(
             "limits.recipients",
@@ -223,6 +231,13 @@ fn attached(credentials: &[Credential], routes: &[Route], found: &mut Found) {
         found.unique(&rules, "name", route.rules.iter().map(|r| r.name.as_str()));
         for (n, rule) in route.rules.iter().enumerate() {
             found.name(&format!("{rules}[{n}].name"), &rule.name);
+            if let Some(problem) = rule
+                .limits
+                .as_ref()
+                .and_then(|limits| limits.problem(&rule.action))
+            {
+                found.add(format!("{rules}[{n}].limits"), problem);
+            }
         }
     }
 }

@@ -118,6 +118,7 @@ fn to_smarthost(smarthost: Smarthost) -> Route {
         name: "smarthost".to_owned(),
         r#match: Match::default(),
         action: Action::Smarthost(smarthost),
+        limits: None,
     };
     Route {
         name: "local".to_owned(),

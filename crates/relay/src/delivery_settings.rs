@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use config::Action;
+use config::route::RuleLimits;
 use jiff::Timestamp;
 use nexthop::LocalHost;
-use queue::operation::{HeldExpiry, Limits};
+use queue::operation::{HeldExpiry, Limits, Rate};
 use smtp::HeloName;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::active::Active;
 use crate::delivery::{Retry, Settings};
+use crate::routing::RouteName;
 
 /// Settings that follow `active` until `ended`.
 pub(crate) fn follow(
@@ -58,6 +61,9 @@ fn settings(active: &Active, pod_name: &str) -> Settings {
         // in the end.
         generation: u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0),
         concurrency_default: delivery.concurrency_per_destination,
+        concurrency: of_rules(active, |limits| limits.concurrency),
+        rate_default: delivery.rate.map(rate),
+        rates: of_rules(active, |limits| limits.rate.map(rate)),
         weights: config
             .tenants
             .iter()
@@ -67,9 +73,32 @@ fn settings(active: &Active, pod_name: &str) -> Settings {
             config::queue::HeldExpiry::Expire => HeldExpiry::Expire,
             config::queue::HeldExpiry::Keep => HeldExpiry::Keep,
         },
-        ..Limits::default()
     };
     settings.journal = config.queue.journal.entries > 0;
     settings.messages_per_connection = delivery.messages_per_connection;
     settings
+}
+
+/// A limit by the site that each rule with a smarthost is.
+fn of_rules<T>(active: &Active, of: impl Fn(&RuleLimits) -> Option<T>) -> Vec<(String, T)> {
+    let mut limits = Vec::new();
+    for route in &active.loaded.routes {
+        for rule in &route.rules {
+            if let (Action::Smarthost(_), Some(limit)) =
+                (&rule.action, rule.limits.as_ref().and_then(&of))
+            {
+                let (route, rule) = (route.name.as_str(), rule.name.as_str());
+                limits.push((RouteName::Rule { route, rule }.to_string(), limit));
+            }
+        }
+    }
+    limits
+}
+
+fn rate(rate: config::delivery::Rate) -> Rate {
+    Rate {
+        messages: rate.messages,
+        per: rate.per,
+        burst: rate.burst,
+    }
 }

@@ -228,6 +228,7 @@ mod tests {
                 "mx" => Action::Mx,
                 host => Action::Smarthost(smarthost(host)),
             },
+            limits: None,
         }
     }
 

@@ -50,6 +50,10 @@ pub struct Delivery {
     #[schemars(range(min = 1, max = 10000))]
     pub messages_per_connection: i32,
 
+    /// Messages to one destination, over all pods. As many as connections allow where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+
     /// Opportunistic: where it is offered. Require: TLS with a certificate for the host that one of the
     /// public authorities vouches for, or no delivery; an authority of one's own is not known.
     pub tls: NextHopTls,
@@ -60,9 +64,32 @@ impl Default for Delivery {
         Self {
             concurrency_per_destination: 20,
             messages_per_connection: 100,
+            rate: None,
             tls: NextHopTls::default(),
         }
     }
+}
+
+/// At most `burst` messages at once, and over any time `burst` more than `messages` in every `per`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::rate()))]
+pub struct Rate {
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages: i32,
+
+    /// 1s, 500ms, 1h; at most 24h.
+    #[schemars(regex(pattern = crate::pattern::DURATION), length(max = 32))]
+    pub per: String,
+
+    /// 1 spreads the messages evenly.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: i32,
+}
+
+fn one() -> i32 {
+    1
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]

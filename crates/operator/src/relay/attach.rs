@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use api::condition::Accepted;
 use api::route::ActionType;
 use api::{MailCredential, MailRoute};
-use config::route::Match;
+use config::route::{Match, RuleLimits};
 use config::{Action, Route, Rule, SHARDS, SenderPattern, Smarthost};
 use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::validate::{ValidRelay, next_hop_tls};
+use super::validate::{ValidRelay, next_hop_tls, rate};
 
 /// What will be served, and why the rest will not.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -149,13 +149,27 @@ fn route(route: &MailRoute, uid: String) -> Result<AttachedRoute, Accepted> {
                     })
                 }),
         };
-        match action {
-            Ok(action) => rules.push(Rule {
-                name: rule.name.clone(),
-                r#match: Match { recipient_domains },
-                action,
-            }),
-            Err(problem) => problems.push(format!("{}: {problem}", field("action"))),
+        let limits = rule.limits.as_ref().map(limits).transpose();
+        match (action, limits) {
+            (Ok(action), Ok(limits)) => {
+                if let Some(problem) = limits.as_ref().and_then(|limits| limits.problem(&action)) {
+                    problems.push(format!("{}: {problem}", field("limits")));
+                }
+                rules.push(Rule {
+                    name: rule.name.clone(),
+                    r#match: Match { recipient_domains },
+                    action,
+                    limits,
+                });
+            }
+            (action, limits) => {
+                if let Err(problem) = action {
+                    problems.push(format!("{}: {problem}", field("action")));
+                }
+                if let Err(problem) = limits {
+                    problems.push(format!("{}: {problem}", field("limits")));
+                }
+            }
         }
     }
     if !problems.is_empty() {
@@ -172,10 +186,21 @@ fn route(route: &MailRoute, uid: String) -> Result<AttachedRoute, Accepted> {
     })
 }
 
+fn limits(limits: &api::route::RuleLimits) -> Result<RuleLimits, String> {
+    let rate = limits.rate.as_ref().map(rate).transpose();
+    Ok(RuleLimits {
+        concurrency: limits.concurrency.map(i32::unsigned_abs),
+        rate: rate.map_err(|problem| format!("rate.{problem}"))?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use api::condition::Accepted;
     use api::{MailCredential, MailRoute};
+    use config::route::RuleLimits;
     use serde_json::{Value, json};
 
     use super::{Attached, attach, shard};
@@ -231,6 +256,40 @@ mod tests {
             assert!(
                 matches!(with(&action).refused["r"], Accepted::Invalid(_)),
                 "{action}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_of_a_smarthost() {
+        let with = |action: &Value, limits: &Value| {
+            let mut route = route(action);
+            route.spec.rules[0].limits = Some(serde_json::from_value(limits.clone()).unwrap());
+            attach(&fixtures::relay(), vec![], vec![route])
+        };
+        let smarthost = json!({"type": "Smarthost", "smarthost": {"host": "10.0.0.1"}});
+        let valid = with(
+            &smarthost,
+            &json!({"concurrency": 5, "rate": {"messages": 10, "per": "1s"}}),
+        );
+        let expected = RuleLimits {
+            concurrency: Some(5),
+            rate: Some(config::delivery::Rate {
+                messages: 10,
+                per: Duration::from_secs(1),
+                burst: 1,
+            }),
+        };
+        assert_eq!(valid.routes[0].route.rules[0].limits, Some(expected));
+        for (action, limits) in [
+            (&smarthost, json!({"concurrency": 0})),
+            (&smarthost, json!({"rate": {"messages": 1, "per": "25h"}})),
+            (&smarthost, json!({"rate": {"messages": 1, "per": "often"}})),
+            (&json!({"type": "MX"}), json!({"concurrency": 5})),
+        ] {
+            assert!(
+                matches!(with(action, &limits).refused["r"], Accepted::Invalid(_)),
+                "{limits}"
             );
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::condition::Accepted;
 use api::relay::{
-    CaSecretRef, DurabilityType, Listener, MailRelaySpec, Mechanism, NextHopTls, Pods, Role,
+    CaSecretRef, DurabilityType, Listener, MailRelaySpec, Mechanism, NextHopTls, Pods, Rate, Role,
     SecretKeyRef, TlsMode, TlsType,
 };
 use config::{DomainPattern, Hostname, Network};
@@ -97,6 +97,11 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         "queue.retry.max",
         config::duration::parse(&spec.queue.retry.max),
     );
+    let rate = spec.delivery.rate.as_ref().map(rate).transpose();
+    let rate = rate.unwrap_or_else(|problem| {
+        problems.add("delivery.rate", &problem);
+        None
+    });
     let size = problems.parse(
         "limits.messageSize",
         config::quantity::parse(&spec.limits.message_size),
@@ -174,6 +179,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         delivery: config::delivery::Delivery {
             concurrency_per_destination: spec.delivery.concurrency_per_destination.unsigned_abs(),
             messages_per_connection: spec.delivery.messages_per_connection.unsigned_abs(),
+            rate,
             tls: next_hop_tls(spec.delivery.tls),
             dns: config::delivery::Dns::default(),
         },
@@ -201,6 +207,20 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         notes: notes(size, &spec.limits.message_size),
         identity,
     })
+}
+
+/// # Errors
+/// Says what is wrong.
+pub(crate) fn rate(rate: &Rate) -> Result<config::delivery::Rate, String> {
+    let valid = config::delivery::Rate {
+        messages: rate.messages.unsigned_abs(),
+        per: config::duration::parse(&rate.per).map_err(|error| format!("per: {error}"))?,
+        burst: rate.burst.unsigned_abs(),
+    };
+    match valid.problem() {
+        Some(problem) => Err(problem.to_owned()),
+        None => Ok(valid),
+    }
 }
 
 pub(crate) fn next_hop_tls(tls: NextHopTls) -> config::delivery::NextHopTls {

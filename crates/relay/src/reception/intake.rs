@@ -188,6 +188,7 @@ mod tests {
                 recipient_domains: vec!["*.corp.example".parse().unwrap()],
             },
             action: Action::Smarthost(smarthost),
+            limits: None,
         };
         let routes = Routes::new(&[Route {
             name: "corp".to_owned(),

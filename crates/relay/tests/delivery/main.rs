@@ -1,6 +1,7 @@
 //! Delivery over real TCP, from the model of the queue to a receiver that does what it is told.
 
 mod durability;
+mod fairness;
 #[path = "../../../queue/tests/worker/faulty.rs"]
 #[allow(dead_code, reason = "the worker's own tests use more of it")]
 mod faulty;

@@ -147,6 +147,7 @@ pub(crate) fn routes(smarthost: Smarthost) -> Routes {
             recipient_domains: vec![DomainPattern::Any],
         },
         action: Action::Smarthost(smarthost),
+        limits: None,
     };
     Routes::new(&[Route {
         name: "test".to_owned(),
