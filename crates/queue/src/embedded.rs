@@ -283,6 +283,10 @@ impl Queue for EmbeddedQueue {
         })
     }
 
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     fn fill(&self) -> Option<u8> {
         None
     }

@@ -104,6 +104,11 @@ pub trait Queue: Send + Sync + 'static {
     /// Asks the back end what its confirmation is worth.
     async fn durability(&self) -> Result<Durability, QueueError>;
 
+    /// Grows whenever what the store said before may not hold any more: another server may have taken
+    /// the place of the one that said it. What was claimed before is then asked for again before it
+    /// is relied on.
+    fn epoch(&self) -> u64;
+
     /// How full the store was when it was last asked for its durability, in percent; `None` where it
     /// has no bound of its own.
     fn fill(&self) -> Option<u8>;

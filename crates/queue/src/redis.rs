@@ -61,11 +61,13 @@ use crate::queue::{Queue, QueueError, RecordError};
 use crate::record::{NewMessage, Record};
 use crate::schema::{Schema, refusal};
 
+mod address;
 mod admin;
 mod body;
 mod connection;
 mod durability;
 mod fields;
+mod locate;
 mod next;
 mod pool;
 mod reply;
@@ -74,6 +76,7 @@ mod settings;
 mod store;
 mod wire;
 
+pub use self::locate::Locator;
 pub use self::settings::{OpenError, Settings};
 
 /// The delivery queue in a Redis. Connections are made when they are needed, so it can be opened
@@ -392,9 +395,14 @@ impl Queue for Redis {
             Err(error) => return Err(error.into()),
         };
         let deadline = self.heartbeat.deadline();
-        let store = durability::ask(&mut taken.connection, deadline).await?;
+        let asked = durability::ask(&mut taken.connection, deadline).await;
+        let store = asked.inspect_err(|_| taken.suspect())?;
         taken.put_back();
         Ok(self.connector.verified.judge(&store))
+    }
+
+    fn epoch(&self) -> u64 {
+        self.connector.epoch()
     }
 
     fn fill(&self) -> Option<u8> {

@@ -9,7 +9,7 @@ use queue::Queue;
 use queue::id::{Call, WorkerId};
 use queue::operation::Taken;
 use queue::record::NewMessage;
-use queue::redis::{Redis, Settings};
+use queue::redis::{Locator, Redis, Settings};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::load::{TIMING, Tally, dispatch, message};
@@ -25,7 +25,8 @@ pub(crate) struct Cycle {
 }
 
 pub(crate) fn open(server: &RedisServer) -> Arc<dyn Queue> {
-    let settings = Settings::new(server.url(), "bench".into(), "local".into(), TIMING);
+    let locator = Locator::Url(server.url());
+    let settings = Settings::new(locator, "bench".into(), "local".into(), TIMING);
     Arc::new(Redis::open(&settings).expect("settings that can be used"))
 }
 

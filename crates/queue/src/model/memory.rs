@@ -267,6 +267,10 @@ impl Queue for ModelQueue {
         Ok(Durability::Fsync)
     }
 
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     fn fill(&self) -> Option<u8> {
         None
     }

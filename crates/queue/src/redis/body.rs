@@ -32,14 +32,17 @@ impl Redis {
             .arg(STAGED_FOR.as_millis() as u64)
             .cmd("EXEC");
         let mut taken = self.bulk.take().await?;
-        let deadline = self.bulk.deadline();
-        let replies = taken.connection.exchange(&request, deadline).await?;
-        match executed(replies)?.as_slice() {
-            [Value::Int(_), Value::Int(1)] => {
+        let replies = taken.exchange(&request).await?;
+        match executed(replies) {
+            Ok(elements) if matches!(elements.as_slice(), [Value::Int(_), Value::Int(1)]) => {
                 taken.put_back();
                 Ok(())
             }
-            other => Err(QueueError::Ambiguous(format!("EXEC answered {other:?}"))),
+            Ok(other) => Err(QueueError::Ambiguous(format!("EXEC answered {other:?}"))),
+            Err(error) => {
+                taken.suspect();
+                Err(error)
+            }
         }
     }
 

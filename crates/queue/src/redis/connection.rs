@@ -2,22 +2,22 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
-    RedisError, Value,
-};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::address::Endpoint;
 use super::durability::{self, Store};
+use super::locate::{self, Dial, Locator};
 use super::reply::{refusal_text, text_of};
 use super::script::{ATTACH, COMMANDS, LACKING, Script};
 use super::settings::OpenError;
@@ -27,9 +27,9 @@ use crate::schema::{Reads, Schema, refusal};
 
 /// What a connection needs to come about.
 pub(super) struct Target {
-    pub(super) address: Address,
-    /// Present exactly when the address asks for TLS.
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) locator: Locator,
+    /// Roots for TLS instead of the public ones, read for each connection.
+    pub(super) ca_file: Option<PathBuf>,
     /// Prefix of every key, with the hash tag.
     pub(super) prefix: String,
     pub(super) owner: String,
@@ -39,20 +39,14 @@ pub(super) struct Target {
     pub(super) connect_timeout: Duration,
 }
 
-/// Where a Redis is and as whom to speak to it.
-pub(super) struct Address {
-    host: String,
-    port: u16,
-    pub(super) tls: bool,
-    login: redis::RedisConnectionInfo,
-}
-
 pub(super) struct Connection {
     requests: MultiplexedConnection,
     /// Writes the requests and reads the replies; runs only while somebody waits for one.
     /// `None` once the connection is over.
     driver: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     written: Arc<Written>,
+    /// What the connector counted when it was made, see [`Connector::epoch`](super::pool::Connector).
+    pub(super) epoch: u64,
 }
 
 /// Why there is no connection.
@@ -66,6 +60,22 @@ pub(super) enum ConnectError {
     /// The queue belongs to somebody else.
     #[error("{0}")]
     Conflict(String),
+}
+
+impl ConnectError {
+    /// Of a server that is named by its place in the network.
+    pub(super) fn at(self, Endpoint { host, port }: &Endpoint) -> Self {
+        match self {
+            Self::Unreachable(text) => Self::Unreachable(format!("{host}:{port}: {text}")),
+            other => other,
+        }
+    }
+}
+
+impl From<OpenError> for ConnectError {
+    fn from(error: OpenError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
 }
 
 impl From<ConnectError> for QueueError {
@@ -105,23 +115,13 @@ impl From<ExchangeError> for ConnectError {
 }
 
 impl Connection {
-    /// Together with what the server says of itself.
+    /// To whoever is the primary now, together with what it says of itself.
     pub(super) async fn open(target: &Target) -> Result<(Self, Store), ConnectError> {
         let deadline = Instant::now() + target.connect_timeout;
-        let (host, port) = (&target.address.host, target.address.port);
-        let unreachable = |text: &str| ConnectError::Unreachable(format!("{host}:{port}: {text}"));
-        let mut connection = match timeout_at(deadline, connect(target)).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(unreachable(&error)),
-            Err(_) => return Err(unreachable("connecting took too long")),
-        };
-        let store = connection
-            .set_up(target, deadline)
-            .await
-            .map_err(|error| match error {
-                ConnectError::Unreachable(text) => unreachable(&text),
-                other => other,
-            })?;
+        let dial = Dial::new(target)?;
+        let (mut connection, endpoint) = locate::primary(&dial, &target.prefix, deadline).await?;
+        let store = connection.set_up(target, &dial, deadline).await;
+        let store = store.map_err(|error| error.at(&endpoint))?;
         Ok((connection, store))
     }
 
@@ -191,8 +191,60 @@ impl Connection {
         poll_fn(|context| Poll::Ready(driver.as_mut().poll(context).is_pending())).await
     }
 
-    async fn set_up(&mut self, target: &Target, deadline: Instant) -> Result<Store, ConnectError> {
+    /// A connection to `endpoint` that nothing has been said on but who speaks.
+    pub(super) async fn to(
+        endpoint: &Endpoint,
+        login: &RedisConnectionInfo,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+        deadline: Instant,
+    ) -> Result<Self, ConnectError> {
+        let connecting = async {
+            let stream = open(endpoint, tls)
+                .await
+                .map_err(|error| error.to_string())?;
+            let (wire, written) = Wire::around(stream);
+            // Every exchange has a deadline of its own.
+            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            let (requests, driver) = MultiplexedConnection::new_with_config(login, wire, config)
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok(Self {
+                requests,
+                driver: Some(Box::pin(driver)),
+                written,
+                epoch: 0,
+            })
+        };
+        let connected = timeout_at(deadline, connecting).await;
+        connected
+            .unwrap_or_else(|_| Err("connecting took too long".to_owned()))
+            .map_err(|text| ConnectError::Unreachable(text).at(endpoint))
+    }
+
+    /// The reply to one command.
+    pub(super) async fn ask(
+        &mut self,
+        command: Cmd,
+        deadline: Instant,
+    ) -> Result<Value, ExchangeError> {
+        let mut request = Pipeline::with_capacity(1);
+        request.add_command(command);
+        let reply = self.exchange(&request, deadline).await?.pop();
+        reply.ok_or_else(|| ExchangeError::Unanswered("no reply to a command".to_owned()))
+    }
+
+    async fn set_up(
+        &mut self,
+        target: &Target,
+        dial: &Dial,
+        deadline: Instant,
+    ) -> Result<Store, ConnectError> {
         let store = durability::ask(self, deadline).await?;
+        if store.is_replica() && dial.can_fail_over() {
+            return Err(ConnectError::Unreachable(
+                "it is named as the primary and is none (yet, or any more)".to_owned(),
+            ));
+        }
         if let Some(reason) = store.unsupported() {
             return Err(ConnectError::Unsupported(reason));
         }
@@ -283,65 +335,16 @@ impl Connection {
     }
 }
 
-impl Address {
-    /// `redis://[user[:password]@]host[:port][/database]`, `rediss://` for TLS.
-    pub(super) fn parse(text: &str) -> Result<Self, OpenError> {
-        let text = text.trim();
-        // The category names what is wrong; the details may quote the address, and a password.
-        let refused = |error: RedisError| OpenError::Address(error.category().to_owned());
-        let info: ConnectionInfo = text.into_connection_info().map_err(refused)?;
-        let (host, port, tls) = match info.addr().clone() {
-            ConnectionAddr::Tcp(host, port) => (host, port, false),
-            ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: false,
-                ..
-            } => (host, port, true),
-            _ => {
-                return Err(OpenError::Address(
-                    "neither TCP nor TLS that verifies its peer".into(),
-                ));
-            }
-        };
-        let login = info
-            .redis_settings()
-            .clone()
-            .set_protocol(redis::ProtocolVersion::RESP2)
-            .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        Ok(Self {
-            host,
-            port,
-            tls,
-            login,
-        })
-    }
-}
-
-async fn connect(target: &Target) -> Result<Connection, String> {
-    let stream = open(target).await.map_err(|error| error.to_string())?;
-    let (wire, written) = Wire::around(stream);
-    // Every exchange has a deadline of its own.
-    let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let (requests, driver) =
-        MultiplexedConnection::new_with_config(&target.address.login, wire, config)
-            .await
-            .map_err(|error| error.to_string())?;
-    Ok(Connection {
-        requests,
-        driver: Some(Box::pin(driver)),
-        written,
-    })
-}
-
-async fn open(target: &Target) -> io::Result<Box<dyn Stream>> {
-    let address = &target.address;
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+async fn open(
+    endpoint: &Endpoint,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
     stream.set_nodelay(true)?;
-    let Some(config) = &target.tls else {
+    let Some(config) = tls else {
         return Ok(Box::new(stream));
     };
-    let name = ServerName::try_from(address.host.clone())
+    let name = ServerName::try_from(endpoint.host.clone())
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let stream = TlsConnector::from(Arc::clone(config))
         .connect(name, stream)
@@ -364,88 +367,6 @@ fn octets_at_least(request: &Pipeline) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parsed(text: &str) -> (String, u16, bool, i64, Option<String>, Option<String>) {
-        let Address {
-            host,
-            port,
-            tls,
-            login,
-        } = Address::parse(text).unwrap();
-        let (user, password) = (login.username(), login.password());
-        (
-            host,
-            port,
-            tls,
-            login.db(),
-            user.map(str::to_owned),
-            password.map(str::to_owned),
-        )
-    }
-
-    #[test]
-    fn addresses_are_taken_apart() {
-        let some = |text: &str| Some(text.to_owned());
-        let cases = [
-            (
-                "redis://localhost",
-                ("localhost", 6379, false, 0),
-                None,
-                None,
-            ),
-            (
-                "redis://127.0.0.1:7000/\n",
-                ("127.0.0.1", 7000, false, 0),
-                None,
-                None,
-            ),
-            ("redis://[::1]:7000", ("::1", 7000, false, 0), None, None),
-            (
-                "redis://r.mail.svc/3",
-                ("r.mail.svc", 6379, false, 3),
-                None,
-                None,
-            ),
-            (
-                "rediss://:p%40ss%2Fw@host:6380",
-                ("host", 6380, true, 0),
-                None,
-                some("p@ss/w"),
-            ),
-            (
-                "redis://kurier:a%40b@host",
-                ("host", 6379, false, 0),
-                some("kurier"),
-                some("a@b"),
-            ),
-        ];
-        for (text, (host, port, tls, database), user, password) in cases {
-            let expected = (host.to_owned(), port, tls, database, user, password);
-            assert_eq!(parsed(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused_without_showing_it() {
-        for text in [
-            "http://:secret@host",
-            "redis://",
-            "redis://:secret@a b",
-            "redis://:secret@[x]",
-            "redis://:secret@host:70000",
-            "redis://:secret@host/x",
-            "rediss://:secret@host/#insecure",
-            "unix:///secret.sock",
-        ] {
-            let error = Address::parse(text)
-                .err()
-                .unwrap_or_else(|| panic!("{text}"));
-            assert!(
-                !format!("{error} {error:?}").contains("secret"),
-                "{text}: {error}"
-            );
-        }
-    }
 
     #[test]
     fn a_request_is_at_least_as_long_as_its_arguments() {

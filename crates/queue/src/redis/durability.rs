@@ -135,7 +135,7 @@ impl Store {
         if self.info.contains_key("dragonfly_version") {
             return Some("Dragonfly has no append-only file; use Redis or Valkey >= 7.0".into());
         }
-        if self.info("role") == "slave" {
+        if self.is_replica() {
             return Some("this is a replica: name the primary in the address".into());
         }
         let version = self.info.get("redis_version")?;
@@ -154,6 +154,15 @@ impl Store {
             ));
         }
         None
+    }
+
+    pub(super) fn is_replica(&self) -> bool {
+        self.info("role") == "slave"
+    }
+
+    /// Another one for each start of a server; empty where INFO is not permitted.
+    pub(super) fn run_id(&self) -> &str {
+        self.info("run_id")
     }
 
     fn durability(&self, aof_on: bool) -> Durability {
@@ -265,7 +274,7 @@ impl Store {
 
     fn counted(&self) -> Counted {
         Counted {
-            run_id: self.info("run_id").to_owned(),
+            run_id: self.run_id().to_owned(),
             infos: self.calls("info"),
             switches: SWITCHES.map(|command| self.calls(command)),
         }

@@ -1,5 +1,6 @@
 //! Connections for one purpose: few, each used by one caller at a time, opened when needed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{ConnectError, Connection, Target};
+use super::connection::{ConnectError, Connection, ExchangeError, Target};
 use super::durability::Verified;
 use super::reply::{refusal, refusal_text};
 use super::script::Script;
@@ -19,6 +20,9 @@ pub(super) struct Connector {
     pub(super) target: Target,
     pub(super) verified: Verified,
     trouble: Mutex<Option<Trouble>>,
+    epoch: AtomicU64,
+    /// The start of a server that the last connection led to.
+    server: Mutex<String>,
 }
 
 struct Trouble {
@@ -33,11 +37,41 @@ impl Connector {
             target,
             verified: Verified::default(),
             trouble: Mutex::new(None),
+            epoch: AtomicU64::new(0),
+            server: Mutex::default(),
         }
     }
 
     pub(super) fn prefix(&self) -> &str {
         &self.target.prefix
+    }
+
+    /// Grows when another server may have taken the primary's place, or the same one has started
+    /// anew: connections of an earlier epoch are not used any more, and what was claimed in one is to
+    /// be verified.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A connection has failed, or its server does not act as a primary: where there is somebody to
+    /// ask for the primary, it may be another one already.
+    pub(super) fn suspect(&self, epoch: u64) {
+        if self.target.locator.can_fail_over() {
+            // Once for all connections of that epoch.
+            let _ =
+                self.epoch
+                    .compare_exchange(epoch, epoch + 1, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    fn met(&self, run_id: &str) {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if *server != run_id {
+            if !server.is_empty() {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+            }
+            run_id.clone_into(&mut server);
+        }
     }
 
     async fn open(&self) -> Result<Connection, ConnectError> {
@@ -49,9 +83,11 @@ impl Connector {
         let opened = Connection::open(&self.target).await;
         let mut trouble = self.trouble();
         match opened {
-            Ok((connection, store)) => {
+            Ok((mut connection, store)) => {
                 *trouble = None;
                 self.verified.judge(&store);
+                self.met(store.run_id());
+                connection.epoch = self.epoch();
                 Ok(connection)
             }
             Err(error) => {
@@ -110,24 +146,22 @@ impl Pool {
         let mut request = Pipeline::with_capacity(1);
         request.add_command(command);
         let mut taken = self.take().await?;
-        let mut replies = taken.connection.exchange(&request, self.deadline()).await?;
+        let mut replies = taken.exchange(&request).await?;
         if let [Value::ServerError(error)] = replies.as_slice()
             && error.kind() == Some(ServerErrorKind::NoScript)
         {
             // Nothing has run.
             taken.connection.load_scripts(self.deadline()).await?;
-            replies = taken.connection.exchange(&request, self.deadline()).await?;
+            replies = taken.exchange(&request).await?;
         }
         let reply = replies
             .pop()
             .ok_or_else(|| QueueError::Protocol("no reply to a command".into()))?;
         match reply {
             Value::ServerError(error) => {
-                // Not to a server that has stopped being the primary: the next one is looked up anew.
-                if error.kind() != Some(ServerErrorKind::ReadOnly) {
-                    taken.put_back();
-                }
-                Err(refusal(refusal_text(&error)))
+                let error = refusal(refusal_text(&error));
+                taken.put_back_after(&error);
+                Err(error)
             }
             reply => {
                 taken.put_back();
@@ -170,7 +204,10 @@ impl Pool {
     }
 
     fn pop_idle(&self) -> Option<Connection> {
-        self.idle().pop()
+        let epoch = self.connector.epoch();
+        let mut idle = self.idle();
+        idle.retain(|connection| connection.epoch == epoch);
+        idle.pop()
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
@@ -179,6 +216,38 @@ impl Pool {
 }
 
 impl Taken<'_> {
+    pub(super) async fn exchange(
+        &mut self,
+        request: &Pipeline,
+    ) -> Result<Vec<Value>, ExchangeError> {
+        self.exchange_until(request, self.pool.deadline()).await
+    }
+
+    pub(super) async fn exchange_until(
+        &mut self,
+        request: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, ExchangeError> {
+        let exchanged = self.connection.exchange(request, deadline).await;
+        if exchanged.is_err() {
+            self.suspect();
+        }
+        exchanged
+    }
+
+    /// Asks the next one for the primary anew.
+    pub(super) fn suspect(&self) {
+        self.pool.connector.suspect(self.connection.epoch);
+    }
+
+    /// Not to a server that does not act as a primary does.
+    pub(super) fn put_back_after(self, error: &QueueError) {
+        match error {
+            QueueError::Unreachable(_) | QueueError::NotDurable(_) => self.suspect(),
+            _ => self.put_back(),
+        }
+    }
+
     pub(super) fn put_back(self) {
         self.pool.idle().push(self.connection);
         drop(self.permit);

@@ -27,9 +27,9 @@ pub(super) fn refusal(text: String) -> QueueError {
     match text.split_once(' ').map_or(text.as_str(), |(code, _)| code) {
         "OOM" => QueueError::Full(text),
         "MISCONF" | "NOREPLICAS" => QueueError::NotDurable(text),
-        "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "READONLY" | "TRYAGAIN" => {
-            QueueError::Unreachable(text)
-        }
+        // Of another server than the one that has the queue now, or of one that is not ready.
+        "ASK" | "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MOVED" | "NOAUTH"
+        | "READONLY" | "TRYAGAIN" => QueueError::Unreachable(text),
         _ => QueueError::Protocol(text),
     }
 }

@@ -1,24 +1,25 @@
 //! How to reach a Redis and which queue in it is meant.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::connection::{Address, Target};
+use super::address::Address;
+use super::connection::Target;
+use super::locate::{Dial, Locator};
 use crate::operation::Timing;
 use crate::schema::{self, NotWritten, Reads, Schema};
 
 /// How to reach a Redis and which queue in it is meant.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://[user[:password]@]host[:port][/database]`, `rediss://` for TLS.
-    pub url: String,
-    /// Roots for TLS instead of the public ones, PEM.
+    pub locator: Locator,
+    /// Roots for TLS instead of the public ones, PEM; read anew for each connection.
     pub ca_file: Option<PathBuf>,
     /// Id of the queue; no braces.
     pub queue: String,
@@ -36,9 +37,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(url: String, queue: String, owner: String, timing: Timing) -> Self {
+    pub fn new(locator: Locator, queue: String, owner: String, timing: Timing) -> Self {
         Self {
-            url,
+            locator,
             ca_file: None,
             queue,
             owner,
@@ -51,6 +52,15 @@ impl Settings {
         }
     }
 
+    /// Looks at everything that a connection will be made with, the files included, without making
+    /// one.
+    ///
+    /// # Errors
+    /// What would keep every connection from coming about.
+    pub fn check(&self) -> Result<(), OpenError> {
+        Dial::new(&self.target()?).map(|_| ())
+    }
+
     pub(super) fn target(&self) -> Result<Target, OpenError> {
         let queue = &self.queue;
         let forbidden = |c: char| matches!(c, '{' | '}' | ' ') || c.is_control();
@@ -60,14 +70,13 @@ impl Settings {
         if let Some(asked) = self.schema {
             self.reads.admit(asked)?;
         }
-        let address = Address::parse(&self.url)?;
-        let tls = match address.tls {
-            true => Some(Arc::new(tls_config(self.ca_file.as_deref())?)),
-            false => None,
-        };
+        // What stands in a file is looked at when a connection is made: it changes.
+        if let Locator::Url(url) = &self.locator {
+            Address::parse(url)?;
+        }
         Ok(Target {
-            address,
-            tls,
+            locator: self.locator.clone(),
+            ca_file: self.ca_file.clone(),
             // One hash tag, so one slot of a cluster.
             prefix: format!("mr:{{{queue}:0}}:"),
             owner: self.owner.clone(),
@@ -93,10 +102,21 @@ impl fmt::Debug for Settings {
 #[non_exhaustive]
 pub enum OpenError {
     #[error(
-        "the address of Redis is wrong ({0}): it is redis://[user[:password]@]host[:port][/database], \
-         rediss:// for TLS"
+        "the address of Redis is wrong ({0}): it is redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], \
+         redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST..]/NAME or \
+         redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST..], with rediss instead of redis for TLS; in user and \
+         password / is %2F, @ is %40, % is %25"
     )]
     Address(String),
+    #[error("{}: {source}", .path.display())]
+    AddressInFile { path: PathBuf, source: Box<Self> },
+    #[error("{}: cannot be read: {source}", .path.display())]
+    AddressFile { path: PathBuf, source: io::Error },
+    #[error(
+        "the address asks for no TLS, so nobody would be asked for a certificate of caFile: \
+         write rediss:// instead of redis://"
+    )]
+    InClear,
     #[error(
         "the queue's id is empty, over 200 octets, or holds braces, spaces or control characters"
     )]
@@ -109,7 +129,7 @@ pub enum OpenError {
     Tls(#[from] rustls::Error),
 }
 
-fn tls_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, OpenError> {
+pub(super) fn tls_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, OpenError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -151,7 +171,12 @@ mod tests {
             begun: second,
             safety_wake: second,
         };
-        Settings::new(url.into(), queue.into(), "local".into(), timing)
+        Settings::new(
+            Locator::Url(url.into()),
+            queue.into(),
+            "local".into(),
+            timing,
+        )
     }
 
     #[test]

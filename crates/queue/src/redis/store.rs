@@ -33,14 +33,13 @@ impl Redis {
                 "no connection to commit on in time".into(),
             ))
         })?;
-        let replies = taken
-            .connection
-            .exchange(&request, deadline.min(self.commits.deadline()))
-            .await?;
+        let deadline = deadline.min(self.commits.deadline());
+        let replies = taken.exchange_until(&request, deadline).await?;
         let outcome = committed(replies, messages);
         // After anything unusual the next commit starts on a connection known to be clean.
-        if outcome.is_ok() {
-            taken.put_back();
+        match outcome {
+            Ok(_) => taken.put_back(),
+            Err(_) => taken.suspect(),
         }
         outcome
     }

@@ -134,6 +134,8 @@ pub struct Claim {
     expires_at: Duration,
     /// Until when the claim is good if it is not begun, counted from sending it.
     deadline: Duration,
+    /// The store's when the claim was sent.
+    epoch: u64,
     /// Position in the call that begins it, and its answer.
     begun: Option<(usize, Ticket)>,
     record: Option<oneshot::Receiver<Fetched>>,
@@ -141,6 +143,13 @@ pub struct Claim {
 }
 
 pub(super) type Fetched = Result<Arc<Record>, RecordUnavailable>;
+
+/// When a call left, by the worker's clock, and in which epoch of the store.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) at: Duration,
+    pub(super) epoch: u64,
+}
 
 /// Why a claimed task's record cannot be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -176,11 +185,11 @@ impl Claim {
         claimed: Claimed,
         worker: WorkerId,
         serial: u64,
-        sent: Duration,
+        sent: Sent,
     ) -> Self {
         let expires_at = match claimed.expires_in {
             Duration::ZERO => Duration::ZERO,
-            lifetime => sent + lifetime,
+            lifetime => sent.at + lifetime,
         };
         Self {
             shared: Arc::clone(shared),
@@ -189,7 +198,8 @@ impl Claim {
             handle: claimed.handle,
             state: claimed.state,
             expires_at,
-            deadline: sent + shared.settings.timing.claim,
+            deadline: sent.at + shared.settings.timing.claim,
+            epoch: sent.epoch,
             begun: None,
             record: None,
             settled: false,
@@ -274,14 +284,15 @@ impl Claim {
             return Some(false);
         }
         let now = self.shared.settings.clock.now();
-        let is_local = !self.state.reclaimed_begun;
+        let is_local = !self.state.reclaimed_begun && !self.is_of_another_epoch();
         (is_local && self.shared.ledger.admits_dot(now)).then_some(true)
     }
 
     /// The dot check, waiting for what it takes. To be asked immediately before the write.
     ///
     /// An earlier owner may have sent the last octet of a task that it began and did not settle;
-    /// for such a task the back end itself is asked, by the same call that would lose a race.
+    /// for such a task the back end itself is asked, by the same call that would lose a race. So it is
+    /// for a claim that was made before the back end's epoch changed.
     pub async fn last_octet(&self) -> bool {
         loop {
             let mut changed = std::pin::pin!(self.shared.ledger.changed());
@@ -297,13 +308,31 @@ impl Claim {
             }
             let now = self.shared.settings.clock.now();
             if self.shared.ledger.admits_dot(now) {
-                let held = self.shared.queue.check(self.worker, &self.handle).await;
+                let held = match self.is_of_another_epoch() {
+                    true => self.begin_again().await,
+                    false => {
+                        let held = self.shared.queue.check(self.worker, &self.handle).await;
+                        matches!(held, Ok(true))
+                    }
+                };
                 // The answer is old by now; what can be known here is asked again.
-                return matches!(held, Ok(true)) && self.is_held_as_begun();
+                return held && self.is_held_as_begun();
             }
             // Acknowledgements are unconfirmed. They may stay so for long: look at the lease again.
             let _ = tokio::time::timeout(self.shared.settings.timing.beat / 5, changed).await;
         }
+    }
+
+    fn is_of_another_epoch(&self) -> bool {
+        self.shared.queue.epoch() != self.epoch
+    }
+
+    /// What took the place of the store that confirmed claim and begin may have neither. One without
+    /// the mark would let whoever takes the task over end its message unasked, so it is made anew.
+    async fn begin_again(&self) -> bool {
+        let handles = std::slice::from_ref(&self.handle);
+        let begun = self.shared.queue.begin(self.worker, handles).await;
+        begun.is_ok_and(|begun| begun == [Begun::Begun])
     }
 
     /// Hands the outcome to the queue, where it arrives with the next call.

@@ -1,11 +1,10 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::claim::{Claim, Grant, Work};
+use super::claim::{Claim, Grant, Sent, Work};
 use super::inbox::{Batch, Outgoing};
 use crate::QueueError;
 use crate::id::{Call, WorkerId};
@@ -55,7 +54,10 @@ impl Lane {
                     .answered(&batch, batch.grants, Then::Empty);
                 return;
             }
-            let sent = self.shared.settings.clock.now();
+            let sent = Sent {
+                at: self.shared.settings.clock.now(),
+                epoch: self.shared.queue.epoch(),
+            };
             match self.call(&next, &mut failures).await {
                 Went::Ran(reply) => return self.accept(batch, next, reply, sent),
                 Went::Again => {}
@@ -202,7 +204,7 @@ impl Lane {
         }
     }
 
-    fn accept(&self, mut batch: Batch, next: Next, reply: NextReply, sent: Duration) {
+    fn accept(&self, mut batch: Batch, next: Next, reply: NextReply, sent: Sent) {
         let shared = &self.shared;
         for stale in &reply.stale {
             if let Some(outgoing) = batch.settlements.get(*stale as usize) {
@@ -251,7 +253,7 @@ impl Lane {
         shared.inbox.answered(&batch, unused, then);
     }
 
-    fn open(&self, claimed: Claimed, worker: WorkerId, sent: Duration) -> Option<Claim> {
+    fn open(&self, claimed: Claimed, worker: WorkerId, sent: Sent) -> Option<Claim> {
         let shared = &self.shared;
         let task = claimed.handle.task;
         match shared.ledger.open(task, claimed.state.reclaimed_begun) {

@@ -18,6 +18,7 @@ mod redis_cycle;
 mod redis_durability;
 mod redis_fixture;
 mod redis_full;
+mod redis_locate;
 mod redis_outage;
 mod redis_proxy;
 mod redis_schema;

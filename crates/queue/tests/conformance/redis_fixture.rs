@@ -11,7 +11,7 @@ use queue::durability::Durability;
 use queue::id::{Call, Handle, MessageId, QueueId, SlotId, TaskId, WorkerId};
 use queue::operation::{Beat, Claim, Claimed, Next, NextReply, Rest, Settlement, Taken, Timing};
 use queue::record::{Body, Form, Header, NewMessage, Recipient, Task};
-use queue::redis::{Redis, Settings};
+use queue::redis::{Locator, Redis, Settings};
 
 use crate::redis_server::RedisServer;
 
@@ -29,7 +29,8 @@ pub(crate) const TIMING: Timing = Timing {
 pub(crate) const JOURNAL_KEEPS: u32 = 100_000;
 
 pub(crate) fn settings(url: String) -> Settings {
-    let mut settings = Settings::new(url, "test".into(), "kube/mail/outbound".into(), TIMING);
+    let locator = Locator::Url(url);
+    let mut settings = Settings::new(locator, "test".into(), "kube/mail/outbound".into(), TIMING);
     settings.journal_keeps = JOURNAL_KEEPS;
     settings
 }

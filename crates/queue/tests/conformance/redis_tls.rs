@@ -99,7 +99,7 @@ async fn a_certificate_that_does_not_verify_is_no_connection() {
 fn roots_that_cannot_be_read_are_named() {
     let mut settings = settings("rediss://localhost".into());
     settings.ca_file = Some("/nonexistent/ca.crt".into());
-    let error = Redis::open(&settings).err().expect("no roots");
+    let error = settings.check().expect_err("no roots");
     assert!(matches!(error, OpenError::Roots { .. }));
     assert!(error.to_string().contains("/nonexistent/ca.crt"));
 }

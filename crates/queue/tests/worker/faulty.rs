@@ -60,6 +60,7 @@ pub(crate) struct Faulty {
     /// Percent of calls that go wrong at random, and the state of the randomness.
     chaos: Mutex<(u32, u64)>,
     counts: [AtomicU64; 11],
+    epoch: AtomicU64,
 }
 
 enum Late {
@@ -81,6 +82,7 @@ impl Faulty {
             go: Notify::new(),
             chaos: Mutex::new((0, 1)),
             counts: Default::default(),
+            epoch: AtomicU64::new(0),
         }
     }
 
@@ -108,6 +110,11 @@ impl Faulty {
     #[allow(dead_code, reason = "the tests of delivery use it")]
     pub(crate) fn renew(&self, message: MessageId) {
         self.newer.lock().unwrap().push(message);
+    }
+
+    /// From now on another store may answer.
+    pub(crate) fn change_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn heal(&self) {
@@ -348,6 +355,10 @@ impl Queue for Faulty {
 
     async fn durability(&self) -> Result<Durability, QueueError> {
         self.model.durability().await
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
     }
 
     fn fill(&self) -> Option<u8> {

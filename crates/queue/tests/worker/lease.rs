@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use queue::Queue as _;
+use queue::id::Call;
+use queue::operation::{Next, Rest, Settlement};
+
 use crate::faulty::{Fault, Operation};
 use crate::world::{TIMING, World, deferred, deliver, delivered, grant, granted, message};
 
@@ -164,6 +168,66 @@ async fn of_a_task_that_was_begun_before_the_queue_itself_is_asked() {
     assert_eq!(world.queue.calls(Operation::Check), 1);
     world.queue.inject(Operation::Check, Fault::ReplyLost);
     assert!(!claim.last_octet().await, "no answer is no");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_claimed_before_a_fail_over_is_begun_anew() {
+    let world = World::new();
+    let worker = world.worker();
+    worker
+        .enqueue(message("example.org example.net"))
+        .await
+        .unwrap();
+    worker.want(2);
+    let (mut first, mut second) = (granted(&worker).await, granted(&worker).await);
+    let (mut kept, mut lost) = (first.take().unwrap(), second.take().unwrap());
+    first.begin(&mut kept);
+    second.begin(&mut lost);
+    assert!(kept.last_octet().await && lost.last_octet().await);
+    assert_eq!(kept.last_octet_now(), Some(true));
+
+    world.queue.change_epoch();
+    assert_eq!(kept.last_octet_now(), None, "never without asking");
+    let begins = world.queue.calls(Operation::Begin);
+    assert!(kept.last_octet().await);
+    assert_eq!(world.queue.calls(Operation::Begin), begins + 1);
+    // Whoever has it now has delivered it, as far as the store knows.
+    let model = world.queue.model();
+    let other = queue::id::WorkerId::random();
+    model.register(other).await.unwrap();
+    let settled = Next {
+        call: Call {
+            worker: other,
+            lane: 0,
+            n: 1,
+        },
+        settlements: vec![Settlement {
+            handle: lost.handle().clone(),
+            delivered: vec![0],
+            failed: Vec::new(),
+            recipients: 1,
+            rest: Rest::None,
+            notification: None,
+            journal: bytes::Bytes::new(),
+        }],
+        releases: Vec::new(),
+        claim: None,
+    };
+    model.next(&settled).await.unwrap();
+    assert!(!lost.last_octet().await);
+    world.queue.inject(Operation::Begin, Fault::ReplyLost);
+    assert!(!kept.last_octet().await, "no answer is no");
+
+    // What is claimed from now on is local again.
+    drop((kept, lost, first, second));
+    worker.enqueue(message("example.com")).await.unwrap();
+    let mut third = grant(&worker).await;
+    let mut claim = third.take().unwrap();
+    third.begin(&mut claim);
+    assert!(claim.last_octet().await);
+    if !claim.state().reclaimed_begun {
+        assert_eq!(claim.last_octet_now(), Some(true));
+    }
 }
 
 #[tokio::test(start_paused = true)]

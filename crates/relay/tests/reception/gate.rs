@@ -224,6 +224,10 @@ impl Queue for Gate {
         self.model.durability().await
     }
 
+    fn epoch(&self) -> u64 {
+        self.model.epoch()
+    }
+
     fn fill(&self) -> Option<u8> {
         (*self.state.borrow() == State::NearlyFull).then_some(86)
     }
