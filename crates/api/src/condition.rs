@@ -101,6 +101,7 @@ pub enum DurabilityReason {
     FsyncPausedOnRewrite,
     NotFsyncAlways,
     NotVerified,
+    TooFewReplicas,
 }
 
 /// Whether the certificates are usable.
@@ -355,6 +356,12 @@ impl From<QueueReachable> for Verdict {
 impl From<QueueDurable> for Verdict {
     fn from(durable: QueueDurable) -> Self {
         let (truth, reason, message) = match durable {
+            QueueDurable::Verified { level: "Memory" } => (
+                Truth::True,
+                "Verified",
+                "Memory is in force: accepted mail is lost when the queue's store restarts"
+                    .to_owned(),
+            ),
             QueueDurable::Verified { level } => {
                 (Truth::True, "Verified", format!("{level} is in force"))
             }
@@ -383,6 +390,7 @@ impl DurabilityReason {
             Self::FsyncPausedOnRewrite => "FsyncPausedOnRewrite",
             Self::NotFsyncAlways => "NotFsyncAlways",
             Self::NotVerified => "NotVerified",
+            Self::TooFewReplicas => "TooFewReplicas",
         }
     }
 }

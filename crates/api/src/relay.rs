@@ -14,7 +14,7 @@ pub use self::listener::{
 };
 pub use self::pods::Pods;
 pub use self::queue::{
-    CaSecretRef, Durability, DurabilityType, Queue, QueueType, Redis, Retry, SecretKeyRef,
+    CaSecretRef, Durability, DurabilityType, Queue, QueueType, Redis, Replicas, Retry, SecretKeyRef,
 };
 pub use self::status::{ListenerStatus, MailRelayStatus, QueueStatus};
 

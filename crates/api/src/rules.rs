@@ -89,6 +89,20 @@ pub(crate) fn queue() -> Value {
     ])
 }
 
+/// Union of `type`; two of its types have no member.
+pub(crate) fn durability() -> Value {
+    json!([
+        {
+            "rule": "self.type == 'Replicated' ? has(self.replicated) : !has(self.replicated)",
+            "message": "type Replicated needs replicated; with another type leave replicated out",
+        },
+        {
+            "rule": "self.type == 'FsyncReplicated' ? has(self.fsyncReplicated) : !has(self.fsyncReplicated)",
+            "message": "type FsyncReplicated needs fsyncReplicated; with another type leave fsyncReplicated out",
+        },
+    ])
+}
+
 pub(crate) fn retry() -> Value {
     json!([
         {

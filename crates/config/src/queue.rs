@@ -147,18 +147,96 @@ impl From<Source> for SourceDocument {
     }
 }
 
-/// What a confirmed write is worth; checked against the store, not trusted.
+/// What a confirmed write is worth; checked against the store, not trusted. Written as `{type: Fsync}`
+/// or `{type: Replicated, replicated: {acks: 1}}`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Durability {
-    pub r#type: DurabilityType,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum DurabilityType {
+#[serde(try_from = "DurabilityDocument", into = "DurabilityDocument")]
+pub enum Durability {
+    /// In the memory of one server.
+    Memory,
     /// Synced to stable storage.
     #[default]
     Fsync,
+    /// In the memory of a primary and of all that may take its place.
+    Replicated(Replicas),
+    /// Both.
+    FsyncReplicated(Replicas),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Replicas {
+    /// How many confirm each write, from 1 to 10.
+    pub acks: u8,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DurabilityDocument {
+    r#type: DurabilityType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replicated: Option<Replicas>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fsync_replicated: Option<Replicas>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum DurabilityType {
+    Memory,
+    Fsync,
+    Replicated,
+    FsyncReplicated,
+}
+
+impl TryFrom<DurabilityDocument> for Durability {
+    type Error = &'static str;
+
+    fn try_from(document: DurabilityDocument) -> Result<Self, &'static str> {
+        use DurabilityType as T;
+        let durability = match (
+            document.r#type,
+            document.replicated,
+            document.fsync_replicated,
+        ) {
+            (T::Memory, None, None) => Self::Memory,
+            (T::Fsync, None, None) => Self::Fsync,
+            (T::Replicated, Some(replicas), None) => Self::Replicated(replicas),
+            (T::FsyncReplicated, None, Some(replicas)) => Self::FsyncReplicated(replicas),
+            (T::Memory | T::Fsync, ..) => return Err("types Memory and Fsync have no member"),
+            (T::Replicated, ..) => {
+                return Err("type Replicated needs the member `replicated` and no other");
+            }
+            (T::FsyncReplicated, ..) => {
+                return Err("type FsyncReplicated needs the member `fsyncReplicated` and no other");
+            }
+        };
+        match durability {
+            Self::Replicated(Replicas { acks }) | Self::FsyncReplicated(Replicas { acks })
+                if !(1..=10).contains(&acks) =>
+            {
+                Err("acks must be from 1 to 10")
+            }
+            durability => Ok(durability),
+        }
+    }
+}
+
+impl From<Durability> for DurabilityDocument {
+    fn from(durability: Durability) -> Self {
+        let (r#type, replicated, fsync_replicated) = match durability {
+            Durability::Memory => (DurabilityType::Memory, None, None),
+            Durability::Fsync => (DurabilityType::Fsync, None, None),
+            Durability::Replicated(replicas) => (DurabilityType::Replicated, Some(replicas), None),
+            Durability::FsyncReplicated(replicas) => {
+                (DurabilityType::FsyncReplicated, None, Some(replicas))
+            }
+        };
+        Self {
+            r#type,
+            replicated,
+            fsync_replicated,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -208,6 +286,60 @@ impl Default for Timing {
             claim: Duration::from_secs(120),
             begun: Duration::from_secs(1800),
             safety_wake: Duration::from_secs(30),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Durability, Replicas};
+
+    #[test]
+    fn a_level_is_written_as_it_is_read() {
+        let two = Replicas { acks: 2 };
+        for (text, level) in [
+            (r#"{"type":"Memory"}"#, Durability::Memory),
+            (r#"{"type":"Fsync"}"#, Durability::Fsync),
+            (
+                r#"{"type":"Replicated","replicated":{"acks":2}}"#,
+                Durability::Replicated(two),
+            ),
+            (
+                r#"{"type":"FsyncReplicated","fsyncReplicated":{"acks":2}}"#,
+                Durability::FsyncReplicated(two),
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<Durability>(text).unwrap(), level);
+            assert_eq!(serde_json::to_string(&level).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_level_has_the_member_of_its_type() {
+        for (text, why) in [
+            (r#"{"type":"Replicated"}"#, "needs the member `replicated`"),
+            (
+                r#"{"type":"FsyncReplicated"}"#,
+                "needs the member `fsyncReplicated`",
+            ),
+            (
+                r#"{"type":"FsyncReplicated","replicated":{"acks":1}}"#,
+                "`fsyncReplicated`",
+            ),
+            (r#"{"type":"Fsync","replicated":{"acks":1}}"#, "no member"),
+            (
+                r#"{"type":"Replicated","replicated":{"acks":0}}"#,
+                "from 1 to 10",
+            ),
+            (
+                r#"{"type":"Replicated","replicated":{"acks":11}}"#,
+                "from 1 to 10",
+            ),
+        ] {
+            let error = serde_json::from_str::<Durability>(text)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 }

@@ -63,7 +63,7 @@ impl Status {
             status.redis.error.as_mut(),
             match &mut status.durability {
                 Durability::Unmet { remedy, .. } => Some(remedy),
-                Durability::Fsync | Durability::Unknown => None,
+                _ => None,
             },
         ]
         .into_iter()
@@ -88,14 +88,34 @@ pub struct Rejection {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum Durability {
-    /// Verified.
+    /// Verified, as the next three.
+    Memory,
     Fsync,
+    Replicated {
+        acks: u8,
+    },
+    FsyncReplicated {
+        acks: u8,
+    },
     Unmet {
         reason: DurabilityReason,
         remedy: String,
     },
     /// Not asked yet, or the store does not answer.
     Unknown,
+}
+
+impl Durability {
+    /// The level in force.
+    pub fn level(&self) -> Option<&'static str> {
+        match self {
+            Self::Memory => Some("Memory"),
+            Self::Fsync => Some("Fsync"),
+            Self::Replicated { .. } => Some("Replicated"),
+            Self::FsyncReplicated { .. } => Some("FsyncReplicated"),
+            Self::Unmet { .. } | Self::Unknown => None,
+        }
+    }
 }
 
 /// Why the declared level is not in force.
@@ -106,6 +126,7 @@ pub enum DurabilityReason {
     FailoverCanLose,
     FsyncPausedOnRewrite,
     NotFsyncAlways,
+    TooFewReplicas,
     /// Also what a relay newer than this program says in a word unknown here.
     #[serde(other)]
     NotVerified,

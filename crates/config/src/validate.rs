@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attachments::Attachments;
 use crate::credential::Credential;
-use crate::queue::Source;
+use crate::queue::{Durability, Source};
 use crate::redis_url::RedisUrl;
 use crate::relay::{RelayConfig, SCHEMA};
 use crate::route::Route;
@@ -134,6 +134,12 @@ fn queue(config: &RelayConfig, found: &mut Found) {
             ),
             Ok(_) => {}
         }
+    }
+    if matches!(queue.source, Source::Embedded(_)) && queue.durability != Durability::Fsync {
+        found.add(
+            "queue.durability",
+            "of an embedded queue is Fsync: it has no other",
+        );
     }
     if queue.owner.is_empty() || queue.owner.len() > 512 {
         found.add("queue.owner", "must have 1 to 512 characters");

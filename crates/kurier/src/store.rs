@@ -4,9 +4,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use config::queue::{self as configured, Source};
+use config::queue::{self as configured, Durability, Replicas, Source};
 use config::{RelayConfig, Violation};
 use queue::Queue;
+use queue::durability::Level;
 use queue::embedded::EmbeddedQueue;
 use queue::redis::{Locator, OpenError, Redis, Settings};
 use queue::schema::READS;
@@ -65,9 +66,19 @@ fn settings(config: &RelayConfig, redis: &configured::Redis) -> Settings {
     let timing = relay::timing(&config.timing);
     let mut settings = Settings::new(locator, id, owner, timing);
     settings.ca_file.clone_from(&redis.ca_file);
+    settings.level = level(config.queue.durability);
     settings.schema = config.queue.schema;
     settings.journal_keeps = config.queue.journal.entries;
     settings
+}
+
+fn level(declared: Durability) -> Level {
+    match declared {
+        Durability::Memory => Level::Memory,
+        Durability::Fsync => Level::Fsync,
+        Durability::Replicated(Replicas { acks }) => Level::Replicated { acks },
+        Durability::FsyncReplicated(Replicas { acks }) => Level::FsyncReplicated { acks },
+    }
 }
 
 /// A file that is missing is a wrong name in the document.

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::durability::Durability;
+use crate::durability::{Durability, Level};
 use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::model::{Remains, Scheduler, WallClock};
 use crate::operation::{
@@ -275,7 +275,7 @@ impl Queue for EmbeddedQueue {
 
     async fn durability(&self) -> Result<Durability, QueueError> {
         Ok(match self.committer.failure() {
-            None => Durability::Fsync,
+            None => Durability::Verified(Level::Fsync),
             Some(error) => Durability::Unmet {
                 reason: "WriteFailed",
                 remedy: format!("make room for the queue file, or repair its volume: {error}"),

@@ -37,9 +37,15 @@
 //! * No script runs for a user that lacks one of the commands: refused half way, it would leave half
 //!   of its step.
 //!
-//! What it does not do: follow a fail-over, wait for replicas, spread over shards.
+//! * What replicas are to confirm is waited for on the connection of the commit, which nobody else
+//!   uses meanwhile: on another the answer is about that one's writes.
+//! * Another server that takes the primary's place begins another epoch: what was claimed before is
+//!   begun anew before it is relied on.
+//!
+//! What it does not do: spread over shards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -74,6 +80,7 @@ mod reply;
 mod script;
 mod settings;
 mod store;
+mod survey;
 mod wire;
 
 pub use self::locate::Locator;
@@ -91,6 +98,7 @@ pub struct Redis {
     /// Chunks of bodies.
     bulk: Pool,
     timing: Timing,
+    response_timeout: Duration,
     journal_keeps: u32,
 }
 
@@ -109,6 +117,7 @@ impl Redis {
             heartbeat: pool(1),
             bulk: pool(4),
             timing: settings.timing,
+            response_timeout: settings.response_timeout,
             journal_keeps: settings.journal_keeps,
             connector: Arc::clone(&connector),
         })
@@ -395,10 +404,10 @@ impl Queue for Redis {
             Err(error) => return Err(error.into()),
         };
         let deadline = self.heartbeat.deadline();
-        let asked = durability::ask(&mut taken.connection, deadline).await;
-        let store = asked.inspect_err(|_| taken.suspect())?;
+        let verified = self.connector.verify(&mut taken.connection, deadline).await;
+        let durability = verified.inspect_err(|_| taken.suspect())?;
         taken.put_back();
-        Ok(self.connector.verified.judge(&store))
+        Ok(durability)
     }
 
     fn epoch(&self) -> u64 {

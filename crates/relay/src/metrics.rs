@@ -182,7 +182,8 @@ pub(crate) struct Observation {
     pub(crate) connections: u32,
     pub(crate) claims: usize,
     pub(crate) queue_reachable: bool,
-    pub(crate) queue_durable: bool,
+    /// The level in force, while the declared one is.
+    pub(crate) durability: Option<queue::durability::Level>,
     pub(crate) config_rejected: bool,
     pub(crate) draining: bool,
     /// As of a few seconds ago; none while the queue does not answer: no number is no zero.
@@ -214,7 +215,7 @@ impl<F: Fn() -> Observation + Send + Sync + 'static> Collector for Observed<F> {
         gauge(
             "queue_durable",
             "Whether the declared durability is verified to be in force",
-            seen.queue_durable.into(),
+            seen.durability.is_some().into(),
         )?;
         gauge(
             "config_rejected",
@@ -226,6 +227,15 @@ impl<F: Fn() -> Observation + Send + Sync + 'static> Collector for Observed<F> {
             "Whether this process is on its way out",
             seen.draining.into(),
         )?;
+        if let Some(level) = seen.durability {
+            let mut levels = encoder.encode_descriptor(
+                "queue_durability",
+                "The level of durability that is verified to be in force",
+                None,
+                MetricType::Gauge,
+            )?;
+            ConstGauge::new(1_i64).encode(levels.encode_family(&[("level", level.name())])?)?;
+        }
         let Some(counts) = seen.counts else {
             return Ok(());
         };

@@ -427,7 +427,7 @@ fn observation(
             connections: connections.open(),
             claims: worker.claims(),
             queue_reachable: status.reachable,
-            queue_durable: status.durability == queue::durability::Durability::Fsync,
+            durability: status.durability.verified(),
             config_rejected: rejection.borrow().is_some(),
             draining: draining.load(Ordering::Relaxed),
             counts: counts.latest(),

@@ -92,23 +92,6 @@ fn c_a_missing_secret_is_named() -> Result<()> {
 }
 
 #[test]
-fn c_a_relay_that_asks_for_what_is_not_built_is_told_what_to_do() -> Result<()> {
-    installed()?;
-    apply(
-        MAIL,
-        &relay("replicated", "").replace("}}}", "}}, durability: {type: Replicated}}"),
-    )?;
-    let accepted = condition("mailrelay/replicated", "Accepted", "False", SOON)?;
-    let message = accepted["message"].as_str().unwrap_or_default();
-    ensure!(
-        accepted["reason"] == "Unsupported" && message.contains("Fsync"),
-        "{accepted}"
-    );
-    kubectl(&["delete", "--namespace", MAIL, "mailrelay/replicated"])?;
-    Ok(())
-}
-
-#[test]
 fn c_a_relay_that_contradicts_itself_is_told_what_to_do() -> Result<()> {
     installed()?;
     let contradiction = "}}, lifetime: 1h, retry: {initial: 1h, max: 2h}}";

@@ -46,7 +46,9 @@ pub enum QueueType {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
-    /// Holds the URL: redis://HOST:PORT, or rediss:// for TLS, with USER:PASSWORD@ before the host where asked.
+    /// Holds the URL: redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/NAME for the primary that
+    /// Sentinels call NAME, or redis+cluster://HOST:PORT,HOST:PORT; rediss for TLS, with USER:PASSWORD@
+    /// before the hosts where asked.
     pub url_secret_ref: SecretKeyRef,
 
     /// Holds the certificates, in PEM, of the authorities that vouch for a server with TLS (rediss://).
@@ -89,31 +91,38 @@ fn default_ca_key() -> String {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::rules::durability()))]
 pub struct Durability {
-    /// Only Fsync is carried out by this version; the others are answered with
-    /// Accepted=False/Unsupported.
     #[serde(default)]
     pub r#type: DurabilityType,
+
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicated: Option<Replicas>,
+
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fsync_replicated: Option<Replicas>,
+}
+
+/// The replicas of a primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Replicas {
+    /// How many confirm each write: all that may be promoted.
+    #[schemars(range(min = 1, max = 10))]
+    pub acks: i32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub enum DurabilityType {
+    /// In the memory of one server: accepted mail is lost with it.
     Memory,
+    /// Synced to the disk of a server without replicas.
     #[default]
     Fsync,
+    /// In the memory of a primary and of all replicas that may be promoted.
     Replicated,
+    /// Synced to the disks of a primary and of all replicas that may be promoted; version 7.2 or newer.
     FsyncReplicated,
-}
-
-impl DurabilityType {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "Memory",
-            Self::Fsync => "Fsync",
-            Self::Replicated => "Replicated",
-            Self::FsyncReplicated => "FsyncReplicated",
-        }
-    }
 }
 
 /// Waits between attempts: they double from `initial` to `max`.

@@ -209,10 +209,9 @@ fn durable(observation: &Observation) -> QueueDurable {
             };
         }
     }
-    if levels.iter().any(|level| **level == Durability::Fsync) {
-        QueueDurable::Verified { level: "Fsync" }
-    } else {
-        QueueDurable::NotVerified
+    match levels.iter().find_map(|level| level.level()) {
+        Some(level) => QueueDurable::Verified { level },
+        None => QueueDurable::NotVerified,
     }
 }
 
@@ -225,6 +224,7 @@ fn durability(reason: status::DurabilityReason) -> DurabilityReason {
         R::FsyncPausedOnRewrite => DurabilityReason::FsyncPausedOnRewrite,
         R::NotFsyncAlways => DurabilityReason::NotFsyncAlways,
         R::NotVerified => DurabilityReason::NotVerified,
+        R::TooFewReplicas => DurabilityReason::TooFewReplicas,
     }
 }
 
@@ -328,8 +328,8 @@ fn fill(status: &mut MailRelayStatus, applied: &AppliedRelay<'_>, with_queue: bo
             .filter_map(|pod| pod.report.as_ref())
     };
     status.durability = reports()
-        .any(|report| report.durability == Durability::Fsync)
-        .then(|| "Fsync".to_owned())
+        .find_map(|report| report.durability.level())
+        .map(str::to_owned)
         .filter(|_| reports().all(|r| !matches!(r.durability, Durability::Unmet { .. })));
     if let Some(report) = reports().next() {
         status.version = Some(report.version.clone());

@@ -254,6 +254,34 @@ fn queue() {
 
     let mut scene = Scene::new();
     for at in 0..3 {
+        scene.report(at).durability = Durability::Replicated { acks: 1 };
+    }
+    scene.check("QueueDurable", "True", "Verified", "Replicated is in force");
+    assert_eq!(scene.status().durability.as_deref(), Some("Replicated"));
+    scene.report(1).durability = Durability::Unmet {
+        reason: DurabilityReason::TooFewReplicas,
+        remedy: "bring replicas up".to_owned(),
+    };
+    scene.check(
+        "QueueDurable",
+        "False",
+        "TooFewReplicas",
+        "bring replicas up",
+    );
+
+    let mut scene = Scene::new();
+    for at in 0..3 {
+        scene.report(at).durability = Durability::Memory;
+    }
+    scene.check(
+        "QueueDurable",
+        "True",
+        "Verified",
+        "lost when the queue's store restarts",
+    );
+
+    let mut scene = Scene::new();
+    for at in 0..3 {
         scene.report(at).durability = Durability::Unknown;
     }
     scene.check("QueueDurable", "Unknown", "NotVerified", "");

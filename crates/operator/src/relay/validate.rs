@@ -64,6 +64,7 @@ pub(crate) struct ValidQueue {
     pub(crate) ca: Option<CaSecretRef>,
     pub(crate) lifetime: Duration,
     pub(crate) retry: config::queue::Retry,
+    pub(crate) durability: config::queue::Durability,
 }
 
 /// Checks what the schema and its rules cannot.
@@ -71,13 +72,6 @@ pub(crate) struct ValidQueue {
 /// # Errors
 /// All problems at once, each naming its field and what to do.
 pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<ValidRelay, Accepted> {
-    // Only this level is carried out; a promise of another must not be taken.
-    if spec.queue.durability.r#type != DurabilityType::Fsync {
-        return Err(Accepted::Unsupported(format!(
-            "queue.durability.type {} is not carried out by this version: use Fsync",
-            spec.queue.durability.r#type.as_str()
-        )));
-    }
     let mut problems = Problems::default();
     let hostname = problems.parse("hostname", spec.hostname.parse::<Hostname>());
     let listeners = listeners(&spec.listeners, &mut problems);
@@ -127,6 +121,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         );
     }
     let pods = spec.pods.clone().unwrap_or_default();
+    let durability = problems.parse("queue.durability", durability(&spec.queue.durability));
     let grace = pods.termination_grace_period_seconds.unwrap_or(90);
     for label in pods.labels.keys().filter(|label| is_reserved(label)) {
         problems.add(
@@ -142,6 +137,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         Some(size),
         Some(percent),
         Some(url),
+        Some(durability),
         true,
     ) = (
         hostname,
@@ -151,6 +147,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         size,
         sampling_percent,
         url,
+        durability,
         problems.0.is_empty(),
     )
     else {
@@ -175,6 +172,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
                 .and_then(|redis| redis.ca_secret_ref.clone()),
             lifetime,
             retry: config::queue::Retry { initial, max },
+            durability,
         },
         delivery: config::delivery::Delivery {
             concurrency_per_destination: spec.delivery.concurrency_per_destination.unsigned_abs(),
@@ -349,6 +347,25 @@ impl Problems {
             .filter_map(|value| self.parse(field, value.parse()))
             .collect()
     }
+}
+
+fn durability(
+    declared: &api::relay::Durability,
+) -> Result<config::queue::Durability, &'static str> {
+    use config::queue::Durability as D;
+    let replicas = |replicas: Option<api::relay::Replicas>| {
+        let acks = replicas.map(|replicas| u8::try_from(replicas.acks));
+        match acks {
+            Some(Ok(acks @ 1..=10)) => Ok(config::queue::Replicas { acks }),
+            _ => Err("needs the member of its type, with acks from 1 to 10"),
+        }
+    };
+    Ok(match declared.r#type {
+        DurabilityType::Memory => D::Memory,
+        DurabilityType::Fsync => D::Fsync,
+        DurabilityType::Replicated => D::Replicated(replicas(declared.replicated)?),
+        DurabilityType::FsyncReplicated => D::FsyncReplicated(replicas(declared.fsync_replicated)?),
+    })
 }
 
 #[cfg(test)]

@@ -89,14 +89,33 @@ fn container_ports() {
 }
 
 #[test]
-fn refusals_say_what_to_do() {
-    for level in ["Memory", "Replicated", "FsyncReplicated"] {
-        refused(
-            json!({"queue": {"durability": {"type": level}}}),
-            "Unsupported",
-            &["queue.durability.type", level, "use Fsync"],
-        );
+fn a_level_of_durability_is_carried_out_as_declared() {
+    use config::queue::{Durability as D, Replicas};
+    let two = Replicas { acks: 2 };
+    for (declared, expected) in [
+        (json!({"type": "Memory"}), D::Memory),
+        (json!({"type": "Fsync"}), D::Fsync),
+        (
+            json!({"type": "Replicated", "replicated": {"acks": 2}}),
+            D::Replicated(two),
+        ),
+        (
+            json!({"type": "FsyncReplicated", "fsyncReplicated": {"acks": 2}}),
+            D::FsyncReplicated(two),
+        ),
+    ] {
+        let relay = with(json!({"queue": {"durability": declared}})).unwrap();
+        assert_eq!(relay.queue.durability, expected);
     }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    refused(
+        json!({"queue": {"durability": {"type": "Replicated"}}}),
+        "Invalid",
+        &["queue.durability", "acks from 1 to 10"],
+    );
     refused(
         json!({"listeners": [{"name": "a", "port": 25}, {"name": "b", "port": 2025}]}),
         "Invalid",

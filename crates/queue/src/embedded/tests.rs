@@ -15,7 +15,7 @@ use redb::Database;
 use tokio_util::sync::CancellationToken;
 
 use super::{EmbeddedQueue, OpenError};
-use crate::durability::Durability;
+use crate::durability::{Durability, Level};
 use crate::id::{Call, Handle, SlotId, TaskId};
 use crate::operation::{Aborted, Act, Acted, Action, Notice, Resolved, Rest, Settlement, Taken};
 use crate::queue::{Queue, QueueError};
@@ -45,7 +45,10 @@ async fn what_was_confirmed_survives_a_crash() {
         .unwrap();
     assert_eq!(record.header, sent.header);
     assert_eq!(record.content.concat(), sent.content.concat());
-    assert_eq!(after.durability().await.unwrap(), Durability::Fsync);
+    assert_eq!(
+        after.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
 }
 
 #[tokio::test]
@@ -469,7 +472,10 @@ async fn a_full_disk_refuses_mail_and_forgets_nothing() {
         caller.enqueue(&[message(4, &["a.example"])]).await.unwrap(),
         Taken::Ran(())
     );
-    assert_eq!(caller.queue.durability().await.unwrap(), Durability::Fsync);
+    assert_eq!(
+        caller.queue.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
 
     let mut later = Caller::register(open(&disk.after_crash())).await;
     let reply = later.run(vec![], true).await;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Change, Remains, Scheduler, WallClock};
-use crate::durability::Durability;
+use crate::durability::{Durability, Level};
 use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
     Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
@@ -264,7 +264,7 @@ impl Queue for ModelQueue {
 
     async fn durability(&self) -> Result<Durability, QueueError> {
         // What it has confirmed is there as long as it is itself; tests ask for no more.
-        Ok(Durability::Fsync)
+        Ok(Durability::Verified(Level::Fsync))
     }
 
     fn epoch(&self) -> u64 {

@@ -16,16 +16,17 @@ pub(super) struct Address {
 
 pub(super) enum Topology {
     Single(Endpoint),
-    Sentinel {
-        sentinels: Vec<Endpoint>,
-        /// What the Sentinels call the servers.
-        name: String,
-        /// At the Sentinels; that of the servers is another.
-        login: RedisConnectionInfo,
-    },
-    Cluster {
-        seeds: Vec<Endpoint>,
-    },
+    Sentinel(Sentinels),
+    /// Nodes that are asked first.
+    Cluster(Vec<Endpoint>),
+}
+
+pub(super) struct Sentinels {
+    pub(super) endpoints: Vec<Endpoint>,
+    /// What they call the servers.
+    pub(super) name: String,
+    /// At the Sentinels; that of the servers is another.
+    pub(super) login: RedisConnectionInfo,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,11 +84,11 @@ impl Address {
         };
         let login = One::parse(&format!("{transport}://{at_sentinels}localhost"))?.login;
         Ok(Self {
-            topology: Topology::Sentinel {
-                sentinels: several.endpoints,
+            topology: Topology::Sentinel(Sentinels {
+                endpoints: several.endpoints,
                 name: name.to_owned(),
                 login,
-            },
+            }),
             tls: several.tls,
             login: several.login,
         })
@@ -100,9 +101,7 @@ impl Address {
         }
         let several = Several::parse(transport, authority, "", REDIS_PORT)?;
         Ok(Self {
-            topology: Topology::Cluster {
-                seeds: several.endpoints,
-            },
+            topology: Topology::Cluster(several.endpoints),
             tls: several.tls,
             login: several.login,
         })
@@ -205,8 +204,8 @@ mod tests {
     fn endpoints(address: &Address) -> Vec<String> {
         let endpoints = match &address.topology {
             Topology::Single(endpoint) => std::slice::from_ref(endpoint),
-            Topology::Sentinel { sentinels, .. } => sentinels,
-            Topology::Cluster { seeds } => seeds,
+            Topology::Sentinel(sentinels) => &sentinels.endpoints,
+            Topology::Cluster(seeds) => seeds,
         };
         endpoints
             .iter()
@@ -285,7 +284,7 @@ mod tests {
     #[test]
     fn sentinels_have_a_login_of_their_own() {
         let parse = |text| match Address::parse(text).unwrap().topology {
-            Topology::Sentinel { name, login, .. } => (
+            Topology::Sentinel(Sentinels { name, login, .. }) => (
                 name,
                 login.username().map(str::to_owned),
                 login.password().map(str::to_owned),

@@ -16,12 +16,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::address::Endpoint;
-use super::durability::{self, Store};
+use super::durability::Store;
 use super::locate::{self, Dial, Locator};
 use super::reply::{refusal_text, text_of};
 use super::script::{ATTACH, COMMANDS, LACKING, Script};
 use super::settings::OpenError;
+use super::survey;
 use super::wire::{Stream, Wire, Written};
+use crate::durability::Level;
 use crate::queue::QueueError;
 use crate::schema::{Reads, Schema, refusal};
 
@@ -33,6 +35,7 @@ pub(super) struct Target {
     /// Prefix of every key, with the hash tag.
     pub(super) prefix: String,
     pub(super) owner: String,
+    pub(super) level: Level,
     pub(super) reads: Reads,
     /// The schema that shall be in force.
     pub(super) schema: Option<Schema>,
@@ -239,7 +242,7 @@ impl Connection {
         dial: &Dial,
         deadline: Instant,
     ) -> Result<Store, ConnectError> {
-        let store = durability::ask(self, deadline).await?;
+        let store = survey::store(self, dial, target.level, deadline).await?;
         if store.is_replica() && dial.can_fail_over() {
             return Err(ConnectError::Unreachable(
                 "it is named as the primary and is none (yet, or any more)".to_owned(),
@@ -248,7 +251,8 @@ impl Connection {
         if let Some(reason) = store.unsupported() {
             return Err(ConnectError::Unsupported(reason));
         }
-        self.check_permissions(target, deadline).await?;
+        self.check_permissions(target, store.confirmation(target.level), deadline)
+            .await?;
         self.load_scripts(deadline).await?;
         self.attach(target, deadline).await?;
         Ok(store)
@@ -257,6 +261,7 @@ impl Connection {
     async fn check_permissions(
         &mut self,
         target: &Target,
+        confirmation: Option<&str>,
         deadline: Instant,
     ) -> Result<(), ConnectError> {
         let mut request = Pipeline::new();
@@ -265,7 +270,8 @@ impl Connection {
             .arg(LACKING.as_str())
             .arg(1)
             .arg(&target.prefix)
-            .arg(&*COMMANDS);
+            .arg(&*COMMANDS)
+            .arg(confirmation);
         let lacking = match self.exchange(&request, deadline).await?.pop() {
             Some(Value::Array(lacking)) => lacking,
             Some(Value::ServerError(error)) => {

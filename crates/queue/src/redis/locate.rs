@@ -5,13 +5,14 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redis::{RedisConnectionInfo, Value};
+use redis::Value;
 use tokio::time::Instant;
 
-use super::address::{Address, Endpoint, Topology};
+use super::address::{Address, Endpoint, Sentinels, Topology};
 use super::connection::{ConnectError, Connection, Target};
 use super::reply::{refusal_text, text_of};
 use super::settings::{OpenError, tls_config};
+use super::survey::promotable_of;
 
 /// Where the address of the queue's Redis stands. It is one of
 /// * `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`: the primary;
@@ -89,7 +90,17 @@ impl Dial {
         self.address.can_fail_over()
     }
 
-    async fn server(
+    /// How many replicas Sentinels may promote, where there are Sentinels that answer.
+    pub(super) async fn promotable(&self, deadline: Instant) -> usize {
+        let Topology::Sentinel(sentinels) = &self.address.topology else {
+            return 0;
+        };
+        let count = |reply| Ok(promotable_of(&reply));
+        let asked = ask_sentinels(self, sentinels, "REPLICAS", deadline, count).await;
+        asked.unwrap_or(0)
+    }
+
+    pub(super) async fn server(
         &self,
         endpoint: &Endpoint,
         deadline: Instant,
@@ -106,12 +117,8 @@ pub(super) async fn primary(
 ) -> Result<(Connection, Endpoint), ConnectError> {
     let endpoint = match &dial.address.topology {
         Topology::Single(endpoint) => endpoint.clone(),
-        Topology::Sentinel {
-            sentinels,
-            name,
-            login,
-        } => named_by_sentinels(dial, sentinels, name, login, deadline).await?,
-        Topology::Cluster { seeds } => return owner_of_slot(dial, seeds, prefix, deadline).await,
+        Topology::Sentinel(sentinels) => named_by_sentinels(dial, sentinels, deadline).await?,
+        Topology::Cluster(seeds) => return owner_of_slot(dial, seeds, prefix, deadline).await,
     };
     Ok((dial.server(&endpoint, deadline).await?, endpoint))
 }
@@ -120,37 +127,54 @@ pub(super) async fn primary(
 /// primary.
 async fn named_by_sentinels(
     dial: &Dial,
-    sentinels: &[Endpoint],
-    name: &str,
-    login: &RedisConnectionInfo,
+    sentinels: &Sentinels,
     deadline: Instant,
 ) -> Result<Endpoint, ConnectError> {
+    let named = |reply: Value| match reply {
+        Value::Array(parts) => {
+            let mut parts = parts.iter().filter_map(text_of);
+            let host = parts.next();
+            match (host, parts.next().and_then(|port| port.parse().ok())) {
+                (Some(host), Some(port)) => Ok(Endpoint { host, port }),
+                _ => Err("the Sentinel names no address".to_owned()),
+            }
+        }
+        Value::Nil => Err(format!(
+            "the Sentinel knows no primary called {}",
+            sentinels.name
+        )),
+        other => Err(format!("the Sentinel answered {other:?}")),
+    };
+    let question = "GET-MASTER-ADDR-BY-NAME";
+    ask_sentinels(dial, sentinels, question, deadline, named).await
+}
+
+async fn ask_sentinels<T>(
+    dial: &Dial,
+    sentinels: &Sentinels,
+    question: &str,
+    deadline: Instant,
+    answer_of: impl Fn(Value) -> Result<T, String>,
+) -> Result<T, ConnectError> {
     let mut error = ConnectError::Unreachable("there is no Sentinel to ask".to_owned());
-    for (sentinel, deadline) in sentinels.iter().zip(turns(sentinels.len(), deadline)) {
+    let endpoints = &sentinels.endpoints;
+    for (sentinel, deadline) in endpoints.iter().zip(turns(endpoints.len(), deadline)) {
         let asked = async {
-            let tls = dial.tls.as_ref();
+            let (login, tls) = (&sentinels.login, dial.tls.as_ref());
             let mut connection = Connection::to(sentinel, login, tls, deadline).await?;
             let mut command = redis::cmd("SENTINEL");
-            command.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-            Ok(connection.ask(command, deadline).await?)
+            command.arg(question).arg(&sentinels.name);
+            let reply = connection.ask(command, deadline).await;
+            match reply.map_err(|error| ConnectError::from(error).at(sentinel))? {
+                Value::ServerError(error) => Err(refusal_text(&error)),
+                reply => answer_of(reply),
+            }
+            .map_err(|text| ConnectError::Unreachable(text).at(sentinel))
         };
         error = match asked.await {
-            Ok(Value::Array(parts)) => {
-                let mut parts = parts.iter().filter_map(text_of);
-                let host = parts.next();
-                match (host, parts.next().and_then(|port| port.parse().ok())) {
-                    (Some(host), Some(port)) => return Ok(Endpoint { host, port }),
-                    _ => ConnectError::Unreachable("the Sentinel names no address".to_owned()),
-                }
-            }
-            Ok(Value::Nil) => {
-                ConnectError::Unreachable(format!("the Sentinel knows no primary called {name}"))
-            }
-            Ok(Value::ServerError(error)) => ConnectError::Unreachable(refusal_text(&error)),
-            Ok(other) => ConnectError::Unreachable(format!("the Sentinel answered {other:?}")),
+            Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        error = error.at(sentinel);
     }
     Err(error)
 }

@@ -10,8 +10,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connection::{ConnectError, Connection, ExchangeError, Target};
 use super::durability::Verified;
+use super::locate::Dial;
 use super::reply::{refusal, refusal_text};
 use super::script::Script;
+use super::survey;
+use crate::durability::Durability;
 use crate::queue::QueueError;
 
 /// Opens connections, for all pools of one back end: who fails holds the others back for a moment,
@@ -74,6 +77,17 @@ impl Connector {
         }
     }
 
+    /// What a confirmed write is worth on the server at `connection`.
+    pub(super) async fn verify(
+        &self,
+        connection: &mut Connection,
+        deadline: Instant,
+    ) -> Result<Durability, ConnectError> {
+        let (dial, level) = (Dial::new(&self.target)?, self.target.level);
+        let store = survey::store(connection, &dial, level, deadline).await?;
+        Ok(self.verified.judge(&store, level))
+    }
+
     async fn open(&self) -> Result<Connection, ConnectError> {
         if let Some(trouble) = &*self.trouble()
             && Instant::now() < trouble.until
@@ -85,7 +99,7 @@ impl Connector {
         match opened {
             Ok((mut connection, store)) => {
                 *trouble = None;
-                self.verified.judge(&store);
+                self.verified.judge(&store, self.target.level);
                 self.met(store.run_id());
                 connection.epoch = self.epoch();
                 Ok(connection)

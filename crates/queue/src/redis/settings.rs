@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use super::address::Address;
 use super::connection::Target;
 use super::locate::{Dial, Locator};
+use crate::durability::Level;
 use crate::operation::Timing;
 use crate::schema::{self, NotWritten, Reads, Schema};
 
@@ -26,6 +27,8 @@ pub struct Settings {
     /// Who may use it: another owner's queue is refused.
     pub owner: String,
     pub timing: Timing,
+    /// What a confirmed write is to be worth.
+    pub level: Level,
     /// What this program reads; [`schema::READS`](crate::schema::READS) unless it acts as another release.
     pub reads: Reads,
     /// The schema to put in force, when no pod is left that does not read it; `None` leaves it.
@@ -44,6 +47,7 @@ impl Settings {
             queue,
             owner,
             timing,
+            level: Level::default(),
             reads: schema::READS,
             schema: None,
             journal_keeps: 0,
@@ -80,6 +84,7 @@ impl Settings {
             // One hash tag, so one slot of a cluster.
             prefix: format!("mr:{{{queue}:0}}:"),
             owner: self.owner.clone(),
+            level: self.level,
             reads: self.reads,
             schema: self.schema,
             connect_timeout: self.connect_timeout,

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline, RedisWrite as _, Value};
 use tokio::time::{Instant, timeout_at};
 
+use super::Redis;
 use super::pool::Connector;
 use super::reply::{refusal, refusal_text, unexpected};
 use super::script::ENQUEUE;
-use super::{Redis, durability};
-use crate::durability::Durability;
+use crate::durability::{Durability, Level};
 use crate::id::{Call, MessageId};
 use crate::operation::Taken;
 use crate::queue::{QueueError, RecordError};
@@ -25,7 +25,14 @@ impl Redis {
         call: Call,
         messages: &[NewMessage],
     ) -> Result<Taken<()>, QueueError> {
-        let request = commit_request(&self.connector, call, messages)?;
+        let mut request = commit_request(&self.connector, call, messages)?;
+        let level = self.connector.target.level;
+        let patience = CONFIRMATION_TIMEOUT.min(self.response_timeout / 2);
+        // Behind EXEC in the same write. It is shorter than the framing of what is before it, so what
+        // was surely not written as a whole lacks a part of EXEC.
+        if let Some(confirmation) = confirmation(level, patience) {
+            request.add_command(confirmation);
+        }
         let deadline = Instant::now() + COMMIT_TIMEOUT;
         let taken = timeout_at(deadline, self.take_durable()).await;
         let mut taken = taken.unwrap_or_else(|_| {
@@ -34,8 +41,15 @@ impl Redis {
             ))
         })?;
         let deadline = deadline.min(self.commits.deadline());
-        let replies = taken.exchange_until(&request, deadline).await?;
-        let outcome = committed(replies, messages);
+        let mut replies = taken.exchange_until(&request, deadline).await?;
+        let confirmation = match level.acks() {
+            0 => None,
+            _ => replies.pop(),
+        };
+        let outcome = match committed(replies, messages) {
+            Ok(Taken::Ran(())) => confirmed(level, confirmation).map(Taken::Ran),
+            other => other,
+        };
         // After anything unusual the next commit starts on a connection known to be clean.
         match outcome {
             Ok(_) => taken.put_back(),
@@ -52,11 +66,13 @@ impl Redis {
             Some(durability) => durability,
             None => {
                 let deadline = self.commits.deadline();
-                verified.judge(&durability::ask(&mut taken.connection, deadline).await?)
+                self.connector
+                    .verify(&mut taken.connection, deadline)
+                    .await?
             }
         };
         match durability {
-            Durability::Fsync => Ok(taken),
+            Durability::Verified(_) => Ok(taken),
             Durability::Unmet { reason, remedy } => {
                 taken.put_back();
                 Err(QueueError::NotDurable(format!("{reason}: {remedy}")))
@@ -127,6 +143,45 @@ fn commit_request(
         .add_command(script)
         .cmd("EXEC");
     Ok(request)
+}
+
+/// Waits until the replicas have what was written on the same connection before.
+fn confirmation(level: Level, patience: Duration) -> Option<Cmd> {
+    let mut command = match level {
+        Level::Memory | Level::Fsync => return None,
+        Level::Replicated { .. } => redis::cmd("WAIT"),
+        Level::FsyncReplicated { .. } => {
+            let mut command = redis::cmd("WAITAOF");
+            command.arg(1);
+            command
+        }
+    };
+    command.arg(level.acks()).arg(patience.as_millis() as u64);
+    Some(command)
+}
+
+/// The commit is there: what is not confirmed is in doubt, not undone.
+fn confirmed(level: Level, reply: Option<Value>) -> Result<(), QueueError> {
+    let confirmed = match (level, &reply) {
+        (Level::Memory | Level::Fsync, _) => return Ok(()),
+        (Level::Replicated { .. }, Some(Value::Int(replicas))) => *replicas,
+        (Level::FsyncReplicated { .. }, Some(Value::Array(synced))) => match synced.as_slice() {
+            [Value::Int(1), Value::Int(replicas)] => *replicas,
+            _ => 0,
+        },
+        (_, other) => {
+            return Err(QueueError::Ambiguous(format!(
+                "waiting for replicas answered {other:?}"
+            )));
+        }
+    };
+    let acks = level.acks();
+    if confirmed >= i64::from(acks) {
+        return Ok(());
+    }
+    Err(QueueError::Ambiguous(format!(
+        "{confirmed} of {acks} replicas confirmed in time"
+    )))
 }
 
 /// Of a record and its key, or a little more.
@@ -233,6 +288,8 @@ fn prefix_of(message: &NewMessage) -> Result<Bytes, QueueError> {
 
 /// A client is answered within this, whatever happens.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long replicas may take to confirm.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
 const EXEC_ABORTED: &str = "EXECABORT Transaction discarded because of: ";
 
 #[cfg(test)]
@@ -250,6 +307,21 @@ mod tests {
     fn executed_with(elements: Vec<Value>) -> Result<Taken<()>, QueueError> {
         let replies = vec![Value::Okay, queued(), queued(), Value::Array(elements)];
         committed(replies, &[])
+    }
+
+    #[test]
+    fn every_replica_must_have_confirmed() {
+        let replicated = |reply| confirmed(Level::Replicated { acks: 2 }, Some(reply)).is_ok();
+        assert!(replicated(Value::Int(2)) && replicated(Value::Int(3)));
+        assert!(!replicated(Value::Int(1)) && !replicated(error("NOPERM no")));
+        let synced = |local, replicas| {
+            let reply = Value::Array(vec![Value::Int(local), Value::Int(replicas)]);
+            confirmed(Level::FsyncReplicated { acks: 1 }, Some(reply)).is_ok()
+        };
+        assert!(synced(1, 1) && synced(1, 2));
+        assert!(!synced(1, 0) && !synced(0, 1));
+        assert!(confirmed(Level::FsyncReplicated { acks: 1 }, None).is_err());
+        assert!(confirmed(Level::Fsync, None).is_ok());
     }
 
     #[test]

@@ -21,12 +21,16 @@ mod redis_full;
 mod redis_locate;
 mod redis_outage;
 mod redis_proxy;
+mod redis_replicas;
 mod redis_schema;
 mod redis_server;
 mod redis_tls;
+mod redis_topology;
 mod schedules;
 mod suite;
 
 suite::suite!(model: crate::harness::Model);
 suite::suite!(embedded: crate::harness::Embedded);
 suite::suite!(redis: crate::harness::RedisServed);
+suite::suite!(redis_behind_sentinels in turn: crate::harness::Served<crate::redis_topology::Watched>);
+suite::suite!(redis_cluster in turn: crate::harness::Served<crate::redis_topology::Cluster>);

@@ -1,6 +1,6 @@
 //! Level `Fsync`, row by row on a real server: what is not met is named, and nothing is written.
 
-use queue::durability::Durability;
+use queue::durability::{Durability, Level};
 use queue::id::WorkerId;
 use queue::operation::Taken;
 use queue::{Queue, QueueError};
@@ -32,7 +32,10 @@ async fn check_row(server: &RedisServer, worker: &mut Caller, reason: &str) {
 }
 
 async fn check_met(worker: &mut Caller) {
-    assert_eq!(worker.queue.durability().await.unwrap(), Durability::Fsync);
+    assert_eq!(
+        worker.queue.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
     worker.enqueue(&[message(&["example.net"])]).await;
 }
 
@@ -81,7 +84,10 @@ async fn it_is_checked_when_a_connection_is_made() {
 
     // The refused call was not used up.
     config_set(&server, "appendfsync", "always");
-    assert_eq!(queue.durability().await.unwrap(), Durability::Fsync);
+    assert_eq!(
+        queue.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
     let taken = queue
         .enqueue(call, &[message(&["example.net"])])
         .await
@@ -197,7 +203,10 @@ async fn switched_on_it_counts_once_its_first_rewrite_has_ended() {
     check_row(&server, &mut worker, "AofOff").await;
     config_set(&server, "appendonly", "yes");
     let stranger = open(server.url());
-    assert_ne!(stranger.durability().await.unwrap(), Durability::Fsync);
+    assert_ne!(
+        stranger.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
     for worker in [&mut worker, &mut other] {
         check_row(&server, worker, "AofOff").await;
     }
@@ -231,10 +240,16 @@ async fn a_file_that_counts_may_be_rewritten() {
 
     // Who comes now cannot know, unless nothing was ever switched.
     let stranger = open(server.url());
-    assert_ne!(stranger.durability().await.unwrap(), Durability::Fsync);
+    assert_ne!(
+        stranger.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
     server.kill_children();
     server.restart_with(&[("rdb-key-save-delay", "600000000")]);
     rewrite(&server);
     let stranger = open(server.url());
-    assert_eq!(stranger.durability().await.unwrap(), Durability::Fsync);
+    assert_eq!(
+        stranger.durability().await.unwrap(),
+        Durability::Verified(Level::Fsync)
+    );
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue::Queue;
-use queue::durability::Durability;
+use queue::durability::{Durability, Level};
 use queue::id::{Call, Handle, MessageId, QueueId, SlotId, TaskId, WorkerId};
 use queue::operation::{Beat, Claim, Claimed, Next, NextReply, Rest, Settlement, Taken, Timing};
 use queue::record::{Body, Form, Header, NewMessage, Recipient, Task};
@@ -252,7 +252,9 @@ pub(crate) async fn in_time<F: Future>(awaited: F) -> F::Output {
 /// Asks until the level is (not) met.
 pub(crate) async fn until_durable(queue: &Redis, met: bool) {
     in_time(async {
-        while (queue.durability().await.expect("an answer") == Durability::Fsync) != met {
+        while (queue.durability().await.expect("an answer") == Durability::Verified(Level::Fsync))
+            != met
+        {
             tokio::task::yield_now().await;
         }
     })

@@ -1,5 +1,5 @@
 //! What every back end must do. Each test is a function over the harness; it appears once for
-//! each back end, under the back end's name.
+//! each back end, under the back end's name, or is part of one that runs all of them in turn.
 //!
 //! `fault_NN` are faults an earlier version of the protocol had, `hole_NN` what a model checker broke
 //! it with, `rule_NN` what must always be true.
@@ -25,8 +25,12 @@ pub(crate) mod suspensions;
 /// Makes a module of one back end with every test in it. A test that is in no list is unused code.
 macro_rules! suite {
     ($back_end:ident: $harness:ty) => {
+        crate::suite::suite! { $back_end each: $harness }
+    };
+    // One test that runs all of them on the same servers, which take long to start.
+    ($back_end:ident $way:ident $(turn)?: $harness:ty) => {
         mod $back_end {
-            crate::suite::tests! { $harness:
+            crate::suite::tests! { $way $harness:
                 faults {
                     fault_01_a_reaped_worker_claims_nothing_before_its_beat,
                     fault_02_a_known_worker_id_is_not_registered_again,
@@ -194,13 +198,23 @@ macro_rules! suite {
 }
 
 macro_rules! tests {
-    ($harness:ty: $($group:ident { $($test:ident),* $(,)? })*) => {$($(
+    (each $harness:ty: $($group:ident { $($test:ident),* $(,)? })*) => {$($(
         #[tokio::test]
         async fn $test() {
             let harness = <$harness as crate::harness::Harness>::start();
             crate::suite::$group::$test(harness).await;
         }
     )*)*};
+    (in $harness:ty: $($group:ident { $($test:ident),* $(,)? })*) => {
+        #[tokio::test]
+        async fn in_turn() {
+            let first = <$harness as crate::harness::Harness>::start();
+            $($(
+                println!(concat!(stringify!($group), "::", stringify!($test)));
+                Box::pin(crate::suite::$group::$test(first.again())).await;
+            )*)*
+        }
+    };
 }
 
 pub(crate) use {suite, tests};

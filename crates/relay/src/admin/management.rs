@@ -31,6 +31,7 @@ pub(super) async fn queue(State(admin): State<Arc<Admin>>) -> Response {
         oldest_ready_seconds: counts.oldest_ready.map(|oldest| oldest.as_secs()),
         worker: admin.worker.id().map(|worker| worker.to_string()),
         claims: admin.worker.claims(),
+        durability: super::status::durability(&admin.worker.status().borrow().durability),
     })
     .into_response()
 }
@@ -49,6 +50,8 @@ struct QueueReport {
     worker: Option<String>,
     /// Tasks claimed by this process.
     claims: usize,
+    /// The level in force, or why the declared one is not.
+    durability: config::status::Durability,
 }
 
 /// `GET /v1/journal?after=POSITION&limit=N`: outcomes, the oldest first, in entries with the position to go

@@ -40,10 +40,15 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     })
 }
 
-fn durability(known: &queue::durability::Durability) -> Durability {
-    use queue::durability::Durability as Known;
+pub(super) fn durability(known: &queue::durability::Durability) -> Durability {
+    use queue::durability::{Durability as Known, Level};
     match known {
-        Known::Fsync => Durability::Fsync,
+        Known::Verified(Level::Memory) => Durability::Memory,
+        Known::Verified(Level::Fsync) => Durability::Fsync,
+        Known::Verified(Level::Replicated { acks }) => Durability::Replicated { acks: *acks },
+        Known::Verified(Level::FsyncReplicated { acks }) => {
+            Durability::FsyncReplicated { acks: *acks }
+        }
         Known::Unknown => Durability::Unknown,
         Known::Unmet { reason, remedy } => Durability::Unmet {
             reason: durability_reason(reason),
@@ -59,6 +64,7 @@ fn durability_reason(reason: &str) -> DurabilityReason {
         "FailoverCanLose" => DurabilityReason::FailoverCanLose,
         "FsyncPausedOnRewrite" => DurabilityReason::FsyncPausedOnRewrite,
         "NotFsyncAlways" => DurabilityReason::NotFsyncAlways,
+        "TooFewReplicas" => DurabilityReason::TooFewReplicas,
         _ => DurabilityReason::NotVerified,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::admin::{Admin, Drain, StatusListener};
 use config::attachments::{AttachmentFiles, Attachments, shard_file, shard_name};
 use config::listener::{Listener, ListenerTls};
-use config::queue::{Durability, Journal, Queue, Redis, Source, Timing};
+use config::queue::{Journal, Queue, Redis, Source, Timing};
 use config::relay::{Identity, RelayConfig, Tenant};
 use config::{Credential, Digest, Manifest, SCHEMA};
 
@@ -140,7 +140,7 @@ fn document(input: &Input<'_>) -> RelayConfig {
                 ca_file: (relay.queue.ca.as_ref())
                     .map(|_| file(&format!("{}/ca.crt", path::REDIS_CA))),
             }),
-            durability: Durability::default(),
+            durability: relay.queue.durability,
             lifetime: relay.queue.lifetime,
             held_expiry: config::queue::HeldExpiry::default(),
             retry: relay.queue.retry,

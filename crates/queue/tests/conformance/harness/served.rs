@@ -7,26 +7,25 @@ use queue::redis::Redis;
 
 use super::Harness;
 use crate::clock::Clock;
-use crate::redis_fixture::{PREFIX, open};
+use crate::redis_fixture::{PREFIX, settings};
 use crate::redis_server::RedisServer;
+use crate::redis_topology::Servers;
 
 /// On a server of its own, which goes by the clock of the test.
-pub(crate) struct RedisServed {
+pub(crate) type RedisServed = Served<RedisServer>;
+
+/// On servers of its own, which go by the clock of the test.
+pub(crate) struct Served<S> {
     clock: Clock,
-    server: RedisServer,
+    servers: Arc<S>,
     queue: Arc<Redis>,
 }
 
-impl Harness for RedisServed {
+impl<S: Servers> Harness for Served<S> {
     fn start() -> Self {
         let clock = Clock::shown();
-        let server = RedisServer::start_with(&[], &clock.environment());
-        let queue = open(server.url());
-        let harness = Self {
-            clock,
-            server,
-            queue,
-        };
+        let servers = S::start_by(&clock.environment(), |time| clock.advance(time));
+        let harness = Self::on(Arc::new(servers), clock);
         assert_eq!(harness.time_of_server(), harness.clock.now());
         harness
     }
@@ -89,23 +88,41 @@ impl Harness for RedisServed {
     }
 }
 
-impl RedisServed {
+impl<S: Servers> Served<S> {
+    fn on(servers: Arc<S>, clock: Clock) -> Self {
+        let mut settings = settings(String::new());
+        settings.locator = servers.locator();
+        settings.level = servers.level();
+        let queue = Redis::open(&settings).expect("settings that can be used");
+        Self {
+            clock,
+            servers,
+            queue: Arc::new(queue),
+        }
+    }
+
+    /// The same servers, empty, for another test.
+    pub(crate) fn again(&self) -> Self {
+        self.forget();
+        Self::on(Arc::clone(&self.servers), self.clock.clone())
+    }
+
     /// Nothing is left of what was there before, so that one server serves many tests in turn.
     pub(crate) fn forget(&self) {
         redis::cmd("FLUSHALL")
-            .exec(&mut self.server.client())
+            .exec(&mut self.servers.holder().client())
             .expect("an empty server");
     }
 
     fn time_of_server(&self) -> u64 {
         let (seconds, microseconds): (u64, u64) = redis::cmd("TIME")
-            .query(&mut self.server.client())
+            .query(&mut self.servers.holder().client())
             .expect("the time");
         seconds * 1000 + microseconds / 1000
     }
 
     fn kinds(&self) -> HashMap<String, Kind> {
-        let mut client = self.server.client();
+        let mut client = self.servers.holder().client();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client).unwrap();
         let mut kinds: HashMap<String, Kind> = HashMap::new();
         let members: Vec<String> = redis::cmd("SMEMBERS")
