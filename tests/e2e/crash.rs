@@ -1,3 +1,4 @@
-//! Real relays on a real Redis, broken: under load by a fixed plan.
+//! Real relays on a real Redis, broken: step by step, and under load by a fixed plan.
 
+mod matrix;
 mod soak;

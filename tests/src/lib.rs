@@ -8,7 +8,9 @@
 
 pub mod collect;
 pub mod corpus;
+pub mod crash;
 pub mod eventually;
+mod gate;
 pub mod http;
 pub mod load;
 pub mod process;

@@ -1,5 +1,6 @@
 //! A private `redis-server` that syncs every write, and just enough of its protocol to ask it.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub struct Redis {
     process: Option<Running>,
     port: u16,
     folder: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Redis {
@@ -23,6 +25,7 @@ impl Redis {
             process: None,
             port: free_port()?,
             folder: folder.to_owned(),
+            environment: Vec::new(),
         };
         redis.up()?;
         Ok(redis)
@@ -36,6 +39,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// What it is started with from the next time on.
+    pub fn set_environment(&mut self, environment: Vec<(&'static str, OsString)>) {
+        self.environment = environment;
+    }
+
     pub fn up(&mut self) -> Result<()> {
         let mut command = Command::new("redis-server");
         command
@@ -45,6 +53,7 @@ impl Redis {
             .args(["--save", "", "--appendonly", "yes"])
             .args(["--appendfsync", "always"])
             .args(["--maxmemory-policy", "noeviction"])
+            .envs(self.environment.iter().cloned())
             .stdout(Stdio::null());
         self.process = Some(Running::start(&mut command)?);
         let port = self.port;

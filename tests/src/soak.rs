@@ -10,12 +10,12 @@
 //! Nothing of this knows more of the relay than its ports, its management API and, for claim sets
 //! and what is left over in the end, the names of its keys in Redis.
 
-mod fate;
+pub(crate) mod fate;
 mod faults;
-mod fleet;
-mod load;
+pub(crate) mod fleet;
+pub(crate) mod load;
 mod report;
-mod sink;
+pub(crate) mod sink;
 mod verdict;
 
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use self::faults::{Counts, Driver};
-use self::fleet::{Fleet, RELAYS};
+use self::fleet::Fleet;
 use self::load::Load;
 use self::sink::Sink;
 use crate::eventually::{eventually, holds};
@@ -99,7 +99,13 @@ pub fn run(settings: &Settings, progress: impl Fn(&str)) -> Result<Report> {
     let began = now();
     let mut redis = Redis::start(&folder)?;
     let sink = Arc::new(Sink::start(&runtime)?);
-    let mut fleet = Fleet::new(kurier()?, &folder, &redis, &sink, settings.lease())?;
+    let mut fleet = Fleet::new(
+        kurier()?,
+        &folder,
+        vec![redis.port(); RELAYS],
+        &sink,
+        settings.lease(),
+    )?;
     for slot in 0..RELAYS {
         fleet.start(slot)?;
     }
@@ -165,4 +171,5 @@ pub fn run(settings: &Settings, progress: impl Fn(&str)) -> Result<Report> {
     Ok(report)
 }
 
+const RELAYS: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);

@@ -176,6 +176,14 @@ impl Connection {
         Ok(self.stream.flush().await?)
     }
 
+    /// Goes on with the DATA that was opened.
+    pub async fn more_data(&mut self, octets: usize) -> Result<()> {
+        for _ in 0..octets / FILLER.len() {
+            self.stream.write_all(FILLER).await?;
+        }
+        Ok(self.stream.flush().await?)
+    }
+
     /// Whether the other side has neither ended the connection nor said anything for a moment.
     pub async fn is_silent(&mut self) -> bool {
         let moment = Duration::from_millis(200);
@@ -244,6 +252,8 @@ impl Connection {
         }
     }
 }
+
+const FILLER: &[u8] = b"A line that is there for its length, and of which there are many.\r\n";
 
 async fn connect(account: &Account, source: Option<IpAddr>) -> Result<TcpStream> {
     let Some(source) = source else {

@@ -5,7 +5,7 @@ use crate::corpus::Noise;
 
 /// What the sink does with a recipient.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Take,
     /// 450 to the first RCPT.
     Defer,
@@ -36,7 +36,7 @@ impl Fate {
     ];
 
     /// Whether its sender is to hear that it failed.
-    pub(super) fn fails(self) -> bool {
+    pub(crate) fn fails(self) -> bool {
         matches!(self, Self::Refuse | Self::RefuseDot)
     }
 
@@ -46,7 +46,7 @@ impl Fate {
     }
 
     /// As the address says; whoever is not of the load is taken.
-    pub(super) fn of(address: &str) -> Self {
+    pub(crate) fn of(address: &str) -> Self {
         let word = address.split('-').next().unwrap_or_default();
         let known = Self::ALL.iter().find(|(_, known)| *known == word);
         known.map_or(Self::Take, |(fate, _)| *fate)
@@ -54,13 +54,13 @@ impl Fate {
 }
 
 /// A message of the load.
-pub(super) struct Planned {
-    pub(super) sender: String,
-    pub(super) recipients: Vec<String>,
+pub(crate) struct Planned {
+    pub(crate) sender: String,
+    pub(crate) recipients: Vec<String>,
 }
 
 impl Planned {
-    pub(super) fn new(seed: u64, index: u32) -> Self {
+    pub(crate) fn new(seed: u64, index: u32) -> Self {
         let mut noise = Noise::new(seed ^ (u64::from(index) << 20));
         let domain = noise.below(DESTINATIONS as u64);
         let other = (domain + 1) % DESTINATIONS;
@@ -93,7 +93,7 @@ impl Planned {
     }
 
     /// Whom a task of it is for: recipients of one domain are one task, in their order.
-    pub(super) fn of_task(&self, ordinal: usize) -> Vec<&str> {
+    pub(crate) fn of_task(&self, ordinal: usize) -> Vec<&str> {
         let mut domains: Vec<&str> = Vec::new();
         for recipient in &self.recipients {
             if !domains.contains(&domain_of(recipient)) {
@@ -111,19 +111,19 @@ fn domain_of(address: &str) -> &str {
 }
 
 /// Which message an address belongs to.
-pub(super) fn index_of(address: &str) -> Option<u32> {
+pub(crate) fn index_of(address: &str) -> Option<u32> {
     address.split(['-', '@']).nth(1)?.parse().ok()
 }
 
 /// Domains with a route, a port of the sink and a limit of connections of their own.
-pub(super) const DESTINATIONS: usize = 4;
+pub(crate) const DESTINATIONS: usize = 4;
 
-pub(super) fn destination(number: usize) -> String {
+pub(crate) fn destination(number: usize) -> String {
     format!("d{number}.example")
 }
 
 /// Where notifications go.
-pub(super) const SENDERS: &str = "sender.example";
+pub(crate) const SENDERS: &str = "sender.example";
 
 #[cfg(test)]
 mod tests {

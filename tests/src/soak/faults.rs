@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Settings;
-use super::fleet::{Fleet, RELAYS, Task};
+use super::fleet::{Fleet, Task};
 use super::load::Load;
-use super::sink::{Brake, Sink};
+use super::sink::Sink;
+use super::{RELAYS, Settings};
 use crate::corpus::Noise;
 use crate::eventually::{eventually, holds};
+use crate::gate::Step;
 use crate::receive::now;
 use crate::redis::Redis;
 
@@ -140,7 +141,7 @@ impl<P: Fn(&str)> Driver<'_, P> {
                 Kind::Stop => self.stop(&mut noise),
                 _ => self.outage(kind, &mut noise),
             };
-            self.sink.brake(Brake::Off);
+            self.sink.gate().open();
             let event = event.with_context(|| format!("{position}: {}", kind.name()))?;
             self.tell(&event);
             events.push(event);
@@ -156,7 +157,7 @@ impl<P: Fn(&str)> Driver<'_, P> {
         event.from = now();
         self.fleet.process(slot)?.kill()?;
         event.until = now();
-        self.sink.brake(Brake::Off);
+        self.sink.gate().open();
         std::thread::sleep(Duration::from_millis(noise.below(1500) as u64));
         self.fleet.start(slot)?;
         self.fleet.are_members()?;
@@ -167,7 +168,7 @@ impl<P: Fn(&str)> Driver<'_, P> {
     fn stop(&mut self, noise: &mut Noise) -> Result<Event> {
         let slot = noise.below(RELAYS as u64);
         let mut event = self.caught(Kind::Stop, slot, noise)?;
-        self.sink.brake(Brake::Off);
+        self.sink.gate().open();
         let lease = self.lease();
         std::thread::sleep(lease * 3 / 2 + lease * u32::try_from(noise.below(4))? / 4);
         event.until = now();
@@ -180,10 +181,12 @@ impl<P: Fn(&str)> Driver<'_, P> {
     /// A relay that holds claims and has somebody in the middle of DATA, stopped in that state.
     fn caught(&mut self, kind: Kind, slot: usize, noise: &mut Noise) -> Result<Event> {
         let claims = CLAIMS + noise.below(CLAIMS as u64);
-        let mut brake = [Brake::Off, Brake::Rcpt, Brake::Dot][noise.below(3)];
+        let mut held_up = [None, Some(Step::Rcpt), Some(Step::Dot)][noise.below(3)];
         let mut tries = 0;
         loop {
-            self.sink.brake(brake);
+            if let Some(step) = held_up {
+                self.sink.gate().arm(step);
+            }
             let caught = eventually("the relay is worth it", WORTH_IT, || {
                 self.catch(kind, slot, claims)
             });
@@ -193,11 +196,11 @@ impl<P: Fn(&str)> Driver<'_, P> {
                 caught => return caught,
             }
             // Whoever was quicker has all the connections that there may be: once more for all.
-            self.sink.brake(Brake::Off);
+            self.sink.gate().open();
             std::thread::sleep(self.lease() / 6);
-            brake = match brake {
-                Brake::Dot => Brake::Rcpt,
-                _ => Brake::Dot,
+            held_up = match held_up {
+                Some(Step::Dot) => Some(Step::Rcpt),
+                _ => Some(Step::Dot),
             };
         }
     }

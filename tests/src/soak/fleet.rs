@@ -15,39 +15,38 @@ use crate::http;
 use crate::process::{Running, Signal, answers, free_port};
 use crate::redis::Redis;
 
-pub(super) const RELAYS: usize = 3;
-
-pub(super) struct Fleet {
+pub(crate) struct Fleet {
     kurier: PathBuf,
     folder: PathBuf,
-    redis: u16,
+    /// Where each slot has Redis.
+    redis: Vec<u16>,
     sinks: Vec<u16>,
     lease: Duration,
     slots: Vec<Slot>,
 }
 
 /// Where one process after the other lives.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     port: u16,
     admin: u16,
     incarnation: u32,
     name: String,
-    pub(super) process: Option<Running>,
+    pub(crate) process: Option<Running>,
 }
 
 /// `GET /v1/queue`, of which this is looked at.
 #[derive(Deserialize)]
-pub(super) struct OwnQueue {
-    pub(super) worker: Option<String>,
-    pub(super) claims: usize,
+pub(crate) struct OwnQueue {
+    pub(crate) worker: Option<String>,
+    pub(crate) claims: usize,
 }
 
 /// A message's part for one domain.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Task {
+pub(crate) struct Task {
     /// Of the message, as the relay calls it.
-    pub(super) queue_id: String,
-    pub(super) ordinal: usize,
+    pub(crate) queue_id: String,
+    pub(crate) ordinal: usize,
 }
 
 impl Task {
@@ -62,10 +61,10 @@ impl Task {
 }
 
 impl Fleet {
-    pub(super) fn new(
+    pub(crate) fn new(
         kurier: PathBuf,
         folder: &Path,
-        redis: &Redis,
+        redis: Vec<u16>,
         sink: &Sink,
         lease: Duration,
     ) -> Result<Self> {
@@ -81,30 +80,30 @@ impl Fleet {
         Ok(Self {
             kurier,
             folder: folder.to_owned(),
-            redis: redis.port(),
+            slots: redis.iter().map(slot).collect::<Result<_>>()?,
+            redis,
             sinks: sink.ports().to_vec(),
             lease,
-            slots: (0..RELAYS).map(slot).collect::<Result<_>>()?,
         })
     }
 
-    pub(super) fn ports(&self) -> Vec<u16> {
+    pub(crate) fn ports(&self) -> Vec<u16> {
         self.slots.iter().map(|slot| slot.port).collect()
     }
 
     /// The name of the process that is in `slot` now.
-    pub(super) fn name(&self, slot: usize) -> &str {
+    pub(crate) fn name(&self, slot: usize) -> &str {
         &self.slots[slot].name
     }
 
     /// Starts a process in `slot`, and waits until it listens.
-    pub(super) fn start(&mut self, slot: usize) -> Result<()> {
+    pub(crate) fn start(&mut self, slot: usize) -> Result<()> {
         let Slot { port, admin, .. } = self.slots[slot];
         let incarnation = self.slots[slot].incarnation + 1;
         let label = format!("r{slot}-{incarnation}");
         let name = format!("{label}.example");
         let file = self.folder.join(format!("{label}.yaml"));
-        fs::write(&file, self.document(&name, port, admin))?;
+        fs::write(&file, self.document(&name, port, admin, self.redis[slot]))?;
         let mut command = Command::new(&self.kurier);
         command.args(["relay", "--config"]).arg(&file);
         command.stderr(File::create(self.folder.join(format!("{label}.log")))?);
@@ -125,20 +124,40 @@ impl Fleet {
     }
 
     /// The process in `slot`, which is running.
-    pub(super) fn process(&mut self, slot: usize) -> Result<&mut Running> {
+    pub(crate) fn process(&mut self, slot: usize) -> Result<&mut Running> {
         let process = self.slots[slot].process.as_mut();
         process.context("no process in this slot")
     }
 
-    pub(super) fn queue(&self, slot: usize) -> Result<OwnQueue> {
+    pub(crate) fn queue(&self, slot: usize) -> Result<OwnQueue> {
         let answer = http::request("GET", &self.admin(slot), "/v1/queue", "")?;
         Ok(serde_json::from_str(&answer)?)
     }
 
     /// How many clients are in the middle of their DATA.
-    pub(super) fn open_data(&self, slot: usize) -> Result<f64> {
+    pub(crate) fn open_data(&self, slot: usize) -> Result<f64> {
         let name = "kurier_smtp_open_transactions";
         http::metric(&self.admin(slot), name, r#"phase="data""#)
+    }
+
+    /// Whether it claims, or only accepts.
+    pub(crate) fn set_claiming(&self, slot: usize, enabled: bool) -> Result<()> {
+        let body = format!(r#"{{"enabled": {enabled}}}"#);
+        http::request("PUT", &self.admin(slot), "/v1/claiming", &body)?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it is not ready.
+    pub(crate) fn is_ready(&self, slot: usize) -> Result<()> {
+        http::request("GET", &self.admin(slot), "/readyz", "").map(drop)
+    }
+
+    /// What the process in `slot` has logged.
+    pub(crate) fn log(&self, slot: usize) -> Result<String> {
+        let label = self.name(slot).trim_end_matches(".example");
+        let octets = fs::read(self.folder.join(format!("{label}.log")))?;
+        Ok(String::from_utf8_lossy(&octets).into_owned())
     }
 
     fn admin(&self, slot: usize) -> String {
@@ -146,7 +165,7 @@ impl Fleet {
     }
 
     /// The tasks that `worker` has claimed.
-    pub(super) fn claimed(&self, redis: &Redis, worker: &str) -> Result<Vec<Task>> {
+    pub(crate) fn claimed(&self, redis: &Redis, worker: &str) -> Result<Vec<Task>> {
         let key = format!("{PREFIX}c:{worker}");
         let handles = redis.ask(&["ZRANGE", &key, "0", "-1"])?.texts();
         let tasks = handles.iter().map(|handle| Task::of(handle));
@@ -154,16 +173,16 @@ impl Fleet {
     }
 
     /// Messages that are not done with.
-    pub(super) fn queued(&self, redis: &Redis) -> Result<Vec<String>> {
+    pub(crate) fn queued(&self, redis: &Redis) -> Result<Vec<String>> {
         Ok(redis
             .ask(&["ZRANGE", &format!("{PREFIX}exp"), "0", "-1"])?
             .texts())
     }
 
     /// Keys that are there although nothing is queued and whose owners are not alive.
-    pub(super) fn left_over(&self, redis: &Redis) -> Result<Vec<String>> {
+    pub(crate) fn left_over(&self, redis: &Redis) -> Result<Vec<String>> {
         let mut left = Vec::new();
-        let workers: Vec<String> = (0..RELAYS)
+        let workers: Vec<String> = (0..self.slots.len())
             .map(|slot| Ok(self.queue(slot)?.worker.unwrap_or_default()))
             .collect::<Result<_>>()?;
         for key in redis.ask(&["KEYS", &format!("{PREFIX}*")])?.texts() {
@@ -175,6 +194,8 @@ impl Fleet {
                 // Of those who live.
                 "wk" | "wks" | "ws" => true,
                 "ln" | "cw" => workers.iter().any(|worker| worker == rest),
+                // Of a message that was never completed: gone soon.
+                "b" => redis.ask(&["PTTL", &key])?.integer() > Some(0),
                 "ct" => {
                     let slots = redis.ask(&["HVALS", &key])?.texts();
                     slots.iter().all(|slots| slots == "0")
@@ -192,14 +213,14 @@ impl Fleet {
     ///
     /// # Errors
     /// When one is not there any more, or does not end well.
-    pub(super) fn end(&mut self) -> Result<()> {
-        for slot in 0..RELAYS {
+    pub(crate) fn end(&mut self) -> Result<()> {
+        for slot in 0..self.slots.len() {
             let name = self.name(slot).to_owned();
             let process = self.process(slot)?;
             ensure!(process.is_running()?, "{name} has ended by itself");
             process.signal(Signal::TERM)?;
         }
-        for slot in 0..RELAYS {
+        for slot in 0..self.slots.len() {
             let name = self.name(slot).to_owned();
             let status = self.process(slot)?.wait(START)?;
             ensure!(status.success(), "{name} ended with {status}");
@@ -208,9 +229,9 @@ impl Fleet {
     }
 
     /// Waits until every relay reaches the queue and is a member.
-    pub(super) fn are_members(&self) -> Result<()> {
+    pub(crate) fn are_members(&self) -> Result<()> {
         eventually("the relays are members of the queue", START, || {
-            for slot in 0..RELAYS {
+            for slot in 0..self.slots.len() {
                 let queue = self.queue(slot)?;
                 holds(queue.worker.is_some(), self.name(slot))?;
             }
@@ -218,11 +239,10 @@ impl Fleet {
         })
     }
 
-    fn document(&self, name: &str, port: u16, admin: u16) -> String {
+    fn document(&self, name: &str, port: u16, admin: u16, redis: u16) -> String {
         let lease = duration(self.lease);
         let beat = duration(self.lease / 6);
         let (claim, begun) = (duration(self.lease * 4), duration(self.lease * 60));
-        let redis = self.redis;
         let mut domains: Vec<_> = (0..DESTINATIONS).map(destination).collect();
         domains.push(SENDERS.to_owned());
         let rules: String = domains
@@ -270,5 +290,5 @@ fn duration(of: Duration) -> String {
 }
 
 /// Of every key of this queue.
-const PREFIX: &str = "mr:{soak:0}:";
+pub(crate) const PREFIX: &str = "mr:{soak:0}:";
 const START: Duration = Duration::from_secs(30);

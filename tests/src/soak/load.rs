@@ -217,7 +217,8 @@ pub(super) fn run(seed: u64) -> String {
     format!("soak{seed}")
 }
 
-fn account(port: u16) -> Account {
+/// Of a relay on loopback that asks nobody who they are.
+pub(crate) fn account(port: u16) -> Account {
     Account {
         host: "127.0.0.1".to_owned(),
         port,

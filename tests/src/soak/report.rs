@@ -49,6 +49,9 @@ fn figures(evidence: &Evidence, verdict: &Verdict) -> Vec<(&'static str, String)
     let unanswered = unanswered.count();
     let refused = evidence.submissions.len() - verdict.accepted - unanswered;
     let first = verdict.take_overs.iter().map(|taken| taken.first);
+    let within = within(evidence.lease);
+    let late = verdict.take_overs.iter();
+    let late = late.filter(|taken| taken.first.is_none_or(|first| first > within));
     let all = verdict.take_overs.iter().map(|taken| taken.all);
     let claims = evidence
         .events
@@ -100,6 +103,10 @@ fn figures(evidence: &Evidence, verdict: &Verdict) -> Vec<(&'static str, String)
             median_and_most(first),
         ),
         (
+            "take-overs later than 35/30 of the lease",
+            late.count().to_string(),
+        ),
+        (
             "SIGKILL until all of them had been begun with again, median and most",
             median_and_most(all),
         ),
@@ -139,7 +146,7 @@ fn failures(settings: &Settings, evidence: &Evidence, verdict: Verdict) -> Vec<S
     if verdict.accepted < settings.messages as usize {
         failures.push(format!("only {} were accepted", verdict.accepted));
     }
-    let within = u64::try_from(evidence.lease.as_millis()).unwrap_or(u64::MAX) * 35 / 30;
+    let within = within(evidence.lease);
     let mut first: Vec<_> = verdict.take_overs.iter().map(|t| t.first).collect();
     first.sort_unstable();
     if first.contains(&None) {
@@ -151,12 +158,23 @@ fn failures(settings: &Settings, evidence: &Evidence, verdict: Verdict) -> Vec<S
     {
         failures.push(format!("half of the take-overs took {median} ms or more"));
     }
+    // A machine so busy that beats are late closes the gate of who is to reap for a lease more.
+    let closed = milliseconds(evidence.lease);
     if let Some(last) = first.last()
-        && *last > within + LATE
+        && *last > within + closed + LATE
     {
         failures.push(format!("a take-over took {last} ms"));
     }
     failures
+}
+
+/// A survivor that has held its lease without a gap takes over in this.
+fn within(lease: Duration) -> u64 {
+    milliseconds(lease) * 35 / 30
+}
+
+fn milliseconds(of: Duration) -> u64 {
+    u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn median_and_most(all: impl Iterator<Item = Option<u64>>) -> String {

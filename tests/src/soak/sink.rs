@@ -6,32 +6,32 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 use super::fate::{DESTINATIONS, Fate};
 use crate::corpus::{ID_FIELD, body_digest, field};
+use crate::gate::{Gate, Pass, Step};
 use crate::process::free_port;
 use crate::receive::{content, now, path, queue_id};
 
 /// A message that was taken.
 #[derive(Clone, Debug)]
-pub(super) struct Arrival {
-    pub(super) at: u64,
+pub(crate) struct Arrival {
+    pub(crate) at: u64,
     /// When its 250 was written; `None` if it could not be.
-    pub(super) answered: Option<u64>,
+    pub(crate) answered: Option<u64>,
     /// The name of the relay process that brought it.
-    pub(super) relay: String,
-    pub(super) queue_id: String,
-    pub(super) recipients: Vec<String>,
-    pub(super) content: Content,
+    pub(crate) relay: String,
+    pub(crate) queue_id: String,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) content: Content,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Message {
         id: String,
         sha256: String,
@@ -45,36 +45,26 @@ pub(super) enum Content {
 
 /// A recipient that a relay named: it has begun with the message.
 #[derive(Clone, Debug)]
-pub(super) struct Touch {
-    pub(super) at: u64,
-    pub(super) relay: String,
-    pub(super) recipient: String,
-}
-
-/// Where everybody is held up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Brake {
-    Off,
-    /// Before the reply to RCPT: nothing is in doubt.
-    Rcpt,
-    /// Before the reply to the final dot, what came being taken: everything is.
-    Dot,
+pub(crate) struct Touch {
+    pub(crate) at: u64,
+    pub(crate) relay: String,
+    pub(crate) recipient: String,
 }
 
 /// All that was seen.
 #[derive(Clone, Default)]
-pub(super) struct Seen {
-    pub(super) arrivals: Vec<Arrival>,
-    pub(super) touches: Vec<Touch>,
+pub(crate) struct Seen {
+    pub(crate) arrivals: Vec<Arrival>,
+    pub(crate) touches: Vec<Touch>,
 }
 
-pub(super) struct Sink {
+pub(crate) struct Sink {
     ports: Vec<u16>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    brake: watch::Sender<Brake>,
+    gate: Gate,
     state: Mutex<State>,
 }
 
@@ -89,9 +79,9 @@ struct State {
 
 impl Sink {
     /// One server for each destination, and the last for notifications.
-    pub(super) fn start(runtime: &Runtime) -> Result<Self> {
+    pub(crate) fn start(runtime: &Runtime) -> Result<Self> {
         let shared = Arc::new(Shared {
-            brake: watch::Sender::new(Brake::Off),
+            gate: Gate::new(),
             state: Mutex::default(),
         });
         let mut ports = Vec::new();
@@ -105,24 +95,25 @@ impl Sink {
         Ok(Self { ports, shared })
     }
 
-    pub(super) fn ports(&self) -> &[u16] {
+    pub(crate) fn ports(&self) -> &[u16] {
         &self.ports
     }
 
-    pub(super) fn brake(&self, brake: Brake) {
-        self.shared.brake.send_replace(brake);
+    /// Holds relays up at a step of a transaction.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
     }
 
-    pub(super) fn arrived(&self) -> usize {
+    pub(crate) fn arrived(&self) -> usize {
         self.shared.state().seen.arrivals.len()
     }
 
-    pub(super) fn connections(&self, relay: &str) -> usize {
+    pub(crate) fn connections(&self, relay: &str) -> usize {
         let state = self.shared.state();
         state.connections.get(relay).copied().unwrap_or_default()
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.shared.state().seen.clone()
     }
 }
@@ -130,12 +121,6 @@ impl Sink {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn held_up(&self, at: Brake) {
-        let mut brake = self.brake.subscribe();
-        let released = brake.wait_for(|brake| *brake != at);
-        let _ = tokio::time::timeout(Duration::from_secs(60), released).await;
     }
 }
 
@@ -192,12 +177,14 @@ impl Session<'_> {
                     b"250 2.1.0 ok\r\n"
                 }
                 "RCPT" => {
-                    self.shared.held_up(Brake::Rcpt).await;
-                    self.recipient(path(&command))
+                    let reply = self.recipient(path(&command));
+                    self.held_up(Step::Rcpt).await?;
+                    reply
                 }
                 "DATA" if self.recipients.is_empty() => b"503 5.5.1 no recipients\r\n",
                 "DATA" => {
                     stream.write_all(b"354 go ahead\r\n").await?;
+                    self.buffered(&stream).await?;
                     let raw = content(&mut stream).await?;
                     self.taken(&mut stream, &raw).await?;
                     continue;
@@ -210,6 +197,27 @@ impl Session<'_> {
                 _ => b"500 5.5.1 unknown\r\n",
             };
             stream.write_all(reply).await?;
+        }
+    }
+
+    async fn held_up(&self, at: Step) -> Result<()> {
+        let pass = self.shared.gate.pass(at).await;
+        ensure!(pass == Pass::On, "cut off");
+        Ok(())
+    }
+
+    /// Where somebody waits for it: until the whole message is in the socket's buffer, unread.
+    async fn buffered(&self, stream: &BufReader<TcpStream>) -> Result<()> {
+        if !self.shared.gate.is_armed(Step::Buffered) {
+            return Ok(());
+        }
+        let mut octets = vec![0; 64 << 10];
+        loop {
+            let count = stream.get_ref().peek(&mut octets).await?;
+            if octets[..count].ends_with(b"\r\n.\r\n") {
+                return self.held_up(Step::Buffered).await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -248,7 +256,7 @@ impl Session<'_> {
             all.any(|(address, attempt)| Fate::of(address) == fate && (!first || *attempt == 1))
         };
         if is(Fate::Drop, true) {
-            anyhow::bail!("ends without a reply");
+            bail!("ends without a reply");
         }
         let refusal: Option<&[u8]> = if is(Fate::RefuseDot, false) {
             Some(b"554 5.6.0 not wanted\r\n")
@@ -262,7 +270,7 @@ impl Session<'_> {
         }
         // Noted before the reply: what a relay may count as delivered is known here.
         let position = self.note(raw);
-        self.shared.held_up(Brake::Dot).await;
+        self.held_up(Step::Dot).await?;
         if is(Fate::Stall, true) {
             let moment = 500 + 400 * u64::try_from(position % 5)?;
             tokio::time::sleep(Duration::from_millis(moment)).await;
