@@ -86,6 +86,10 @@ pub(crate) fn queue() -> Value {
             "rule": "duration(self.lifetime) >= duration('1s') && duration(self.lifetime) <= duration('720h')",
             "message": "queue.lifetime must be from 1s to 720h",
         },
+        {
+            "rule": "!has(self.delayNotice) || duration(self.delayNotice) < duration(self.lifetime)",
+            "message": "queue.delayNotice must be shorter than queue.lifetime, which ends with a notification of its own",
+        },
     ])
 }
 

@@ -22,6 +22,14 @@ pub struct Queue {
     /// How long a message may stay before it is returned to its sender (RFC 5321 §4.5.4.1).
     #[serde(with = "crate::duration", default = "default_lifetime")]
     pub lifetime: Duration,
+    /// How long a message may be late before its sender is told that it is; told with the first deferral after
+    /// that, once for each domain. Nothing said, nobody is told.
+    #[serde(
+        with = "crate::duration::optional",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub delay_notice: Option<Duration>,
     /// What the end of its lifetime means for mail that is held.
     #[serde(default)]
     pub held_expiry: HeldExpiry,

@@ -147,6 +147,15 @@ fn queue(config: &RelayConfig, found: &mut Found) {
     if queue.lifetime < Duration::from_secs(1) || queue.lifetime > Duration::from_secs(30 * 86400) {
         found.add("queue.lifetime", "must be from 1s to 720h");
     }
+    if queue
+        .delay_notice
+        .is_some_and(|after| after >= queue.lifetime)
+    {
+        found.add(
+            "queue.delayNotice",
+            "must be shorter than queue.lifetime, which ends with a notification of its own",
+        );
+    }
     if queue.retry.initial.is_zero() {
         found.add("queue.retry.initial", "must not be zero");
     }

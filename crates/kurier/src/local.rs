@@ -64,6 +64,7 @@ pub(crate) fn configuration(arguments: &LocalArguments) -> Result<Loaded, LocalE
             lifetime: Duration::from_secs(120 * 3600),
             held_expiry: config::queue::HeldExpiry::default(),
             retry: config::queue::Retry::default(),
+            delay_notice: None,
             schema: None,
             journal: config::queue::Journal::default(),
         },

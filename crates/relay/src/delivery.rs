@@ -82,6 +82,8 @@ pub struct Settings {
     /// Whom to ask for mail exchangers and addresses; looked at when delivery starts.
     pub resolver: nexthop::Settings,
     pub retry: Retry,
+    /// How old a message is when its sender is told, once for each task, that it is late.
+    pub delay_notice: Option<Duration>,
     pub limits: Limits,
     /// Whether outcomes are told to the journal.
     pub journal: bool,
@@ -111,6 +113,7 @@ impl Settings {
             roots: Arc::new(tls::public_roots()),
             resolver: nexthop::Settings::default(),
             retry: Retry::default(),
+            delay_notice: None,
             limits: Limits {
                 concurrency_default: 20,
                 ..Limits::default()

@@ -74,6 +74,7 @@ fn settings(active: &Active, pod_name: &str) -> Settings {
             config::queue::HeldExpiry::Keep => HeldExpiry::Keep,
         },
     };
+    settings.delay_notice = config.queue.delay_notice;
     settings.journal = config.queue.journal.entries > 0;
     settings.messages_per_connection = delivery.messages_per_connection;
     settings

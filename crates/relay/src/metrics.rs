@@ -227,6 +227,13 @@ impl<F: Fn() -> Observation + Send + Sync + 'static> Collector for Observed<F> {
             "Whether this process is on its way out",
             seen.draining.into(),
         )?;
+        if let Some(oldest) = seen.counts.and_then(|counts| counts.oldest_ready) {
+            gauge(
+                "queue_oldest_ready_seconds",
+                "How long the task that waits longest has been due",
+                saturated(oldest.as_secs()),
+            )?;
+        }
         if let Some(level) = seen.durability {
             let mut levels = encoder.encode_descriptor(
                 "queue_durability",
@@ -239,13 +246,6 @@ impl<F: Fn() -> Observation + Send + Sync + 'static> Collector for Observed<F> {
         let Some(counts) = seen.counts else {
             return Ok(());
         };
-        if let Some(oldest) = counts.oldest_ready {
-            gauge(
-                "queue_oldest_ready_seconds",
-                "How long the task that waits longest has been due",
-                saturated(oldest.as_secs()),
-            )?;
-        }
         let mut states = encoder.encode_descriptor(
             "queue_tasks",
             "Tasks in the shared queue, by state",

@@ -30,6 +30,12 @@ pub struct Queue {
 
     #[serde(default)]
     pub retry: Retry,
+
+    /// How late a message may be before its sender is told that it is: with the first deferral after that,
+    /// once for each recipient domain. Without it nobody is told before the message is given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = crate::pattern::DURATION), length(max = 24))]
+    pub delay_notice: Option<String>,
 }
 
 fn default_lifetime() -> String {

@@ -4,6 +4,7 @@ use config::status::{Counts, Durability, DurabilityReason, Rejection};
 use config::{Digest, Manifest};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::{AppliedRelay, Progress, rounded, status};
@@ -82,17 +83,10 @@ impl Scene {
         .0
     }
 
-    /// Expects that `condition` is False or Unknown for `reason`, and that Ready says the same.
-    fn check(&self, condition: &str, truth: &str, reason: &str, part: &str) {
+    /// Expects that `condition` is so for `reason`.
+    fn find(&self, condition: &str, truth: &str, reason: &str, part: &str) -> MailRelayStatus {
         let status = self.status();
-        let find = |r#type: &str| {
-            status
-                .conditions
-                .iter()
-                .find(|c| c.type_ == r#type)
-                .unwrap()
-        };
-        let found = find(condition);
+        let found = condition_of(&status, condition);
         assert_eq!(
             (found.status.as_str(), found.reason.as_str()),
             (truth, reason)
@@ -102,7 +96,13 @@ impl Scene {
             "{part:?} in {:?}",
             found.message
         );
-        let ready = find("Ready");
+        status
+    }
+
+    /// Expects that `condition` is False or Unknown for `reason`, and that Ready says the same.
+    fn check(&self, condition: &str, truth: &str, reason: &str, part: &str) {
+        let status = self.find(condition, truth, reason, part);
+        let ready = condition_of(&status, "Ready");
         assert_eq!(
             (ready.status.as_str(), ready.reason.as_str()),
             ("False", reason),
@@ -113,6 +113,13 @@ impl Scene {
     fn report(&mut self, pod: usize) -> &mut config::Status {
         self.observation.pods[pod].report.as_mut().unwrap()
     }
+}
+
+fn condition_of<'a>(status: &'a MailRelayStatus, r#type: &str) -> &'a Condition {
+    let mut conditions = status.conditions.iter();
+    conditions
+        .find(|condition| condition.type_ == r#type)
+        .unwrap()
 }
 
 fn tls(name: &str, issued: Timestamp) -> k8s_openapi::api::core::v1::Secret {
@@ -256,7 +263,7 @@ fn queue() {
     for at in 0..3 {
         scene.report(at).durability = Durability::Replicated { acks: 1 };
     }
-    scene.check("QueueDurable", "True", "Verified", "Replicated is in force");
+    scene.find("QueueDurable", "True", "Verified", "Replicated is in force");
     assert_eq!(scene.status().durability.as_deref(), Some("Replicated"));
     scene.report(1).durability = Durability::Unmet {
         reason: DurabilityReason::TooFewReplicas,
@@ -273,7 +280,7 @@ fn queue() {
     for at in 0..3 {
         scene.report(at).durability = Durability::Memory;
     }
-    scene.check(
+    scene.find(
         "QueueDurable",
         "True",
         "Verified",

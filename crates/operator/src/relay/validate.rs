@@ -65,6 +65,7 @@ pub(crate) struct ValidQueue {
     pub(crate) lifetime: Duration,
     pub(crate) retry: config::queue::Retry,
     pub(crate) durability: config::queue::Durability,
+    pub(crate) delay_notice: Option<Duration>,
 }
 
 /// Checks what the schema and its rules cannot.
@@ -96,6 +97,9 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         problems.add("delivery.rate", &problem);
         None
     });
+    let delay_notice = spec.queue.delay_notice.as_deref();
+    let delay_notice = delay_notice
+        .and_then(|text| problems.parse("queue.delayNotice", config::duration::parse(text)));
     let size = problems.parse(
         "limits.messageSize",
         config::quantity::parse(&spec.limits.message_size),
@@ -173,6 +177,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
             lifetime,
             retry: config::queue::Retry { initial, max },
             durability,
+            delay_notice,
         },
         delivery: config::delivery::Delivery {
             concurrency_per_destination: spec.delivery.concurrency_per_destination.unsigned_abs(),

@@ -11,6 +11,9 @@ pub(super) struct Notes {
     /// When the task was first tried.
     pub(super) first_ms: u64,
     pub(super) last_ms: u64,
+    /// The sender has been told that the message is late.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) delay_told: bool,
     /// Recipients that got the same answer share an entry.
     pub(super) answers: Vec<Answer>,
 }
@@ -93,6 +96,7 @@ mod tests {
         let mut notes = Notes {
             first_ms: 1,
             last_ms: 2,
+            delay_told: false,
             answers: Vec::new(),
         };
         let busy = EnhancedStatus::transient(2, 0);

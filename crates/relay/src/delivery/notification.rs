@@ -13,52 +13,57 @@ use super::notes::Notes;
 use super::report::{Said, Told};
 use crate::body::describe;
 
-/// The message that tells the sender whom of `told` its message failed for; `None` when there is
-/// nobody to be told (RFC 5321 §6.1) or nothing to tell.
+/// The message that tells the sender whom of `told` its message failed for, or is late for, as `action` has
+/// it; `None` when there is nobody to be told (RFC 5321 §6.1) or nothing to tell.
 pub(super) fn notification(
     settings: &Settings,
     claim: &Claim,
     record: &Record,
     told: &[Told],
+    action: Action,
     trace: Option<TraceContext>,
 ) -> Option<NewMessage> {
     let header = &record.header;
     let sender = Mailbox::parse(&header.reverse_path).ok()?;
     let task = header.tasks.get(usize::from(claim.handle().task.ordinal))?;
-    let failed = told
+    let disposition = match action {
+        Action::Failed => Disposition::Failed,
+        Action::Delayed { .. } => Disposition::Deferred,
+    };
+    let concerned = told
         .iter()
-        .filter(|told| told.verdict.disposition == Disposition::Failed);
-    let failed: Vec<Failed<'_>> = failed
+        .filter(|told| told.verdict.disposition == disposition);
+    let concerned: Vec<Concerned<'_>> = concerned
         .filter_map(|told| {
             let recipient = task.recipients.get(usize::from(told.recipient))?;
-            Some(Failed {
+            Some(Concerned {
                 mailbox: Mailbox::parse(&recipient.address).ok()?,
                 words: Words::of(&told.said),
                 told,
             })
         })
         .collect();
-    if failed.is_empty() {
+    if concerned.is_empty() {
         return None;
     }
     let now = Timestamp::now();
-    let last_attempt = last_attempt(claim, now, &failed);
-    let reports: Vec<RecipientReport<'_>> = failed
+    let last_attempt = last_attempt(claim, now, &concerned);
+    let reports: Vec<RecipientReport<'_>> = concerned
         .iter()
-        .map(|failed| RecipientReport {
-            recipient: &failed.mailbox,
-            status: failed.told.verdict.status,
-            reason: failed.words.reason(&failed.told.said),
+        .map(|concerned| RecipientReport {
+            recipient: &concerned.mailbox,
+            status: concerned.told.verdict.status,
+            reason: concerned.words.reason(&concerned.told.said),
             last_attempt,
         })
         .collect();
-    let id = derived_id(claim, &failed);
+    let id = derived_id(claim, action, &concerned);
     let original = match header.body.form {
         Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
         Form::Raw => Content::from_raw(&record.content.concat()),
     };
     let content = Notification {
-        action: Action::Failed,
+        action,
         to: &sender,
         reporting_mta: &settings.hostname,
         id: &id.to_string(),
@@ -98,7 +103,7 @@ pub(super) fn notification(
     })
 }
 
-struct Failed<'a> {
+struct Concerned<'a> {
     mailbox: Mailbox,
     words: Words,
     told: &'a Told,
@@ -140,10 +145,11 @@ impl Words {
 }
 
 /// Now, unless what was said is of an earlier attempt; and none where there was none.
-fn last_attempt(claim: &Claim, now: Timestamp, failed: &[Failed<'_>]) -> Option<Timestamp> {
-    let is_of_now =
-        |failed: &Failed<'_>| matches!(*failed.told.said, Said::Reply { .. } | Said::Failure(_));
-    if failed.iter().any(is_of_now) {
+fn last_attempt(claim: &Claim, now: Timestamp, concerned: &[Concerned<'_>]) -> Option<Timestamp> {
+    let is_of_now = |concerned: &Concerned<'_>| {
+        matches!(*concerned.told.said, Said::Reply { .. } | Said::Failure(_))
+    };
+    if concerned.iter().any(is_of_now) {
         return Some(now);
     }
     let last_ms = Notes::read(&claim.state().notes).last_ms;
@@ -152,14 +158,17 @@ fn last_attempt(claim: &Claim, now: Timestamp, failed: &[Failed<'_>]) -> Option<
 
 /// The same for every attempt to settle the same outcome, so that a repetition can be told from
 /// another notification: by its message, its task, which attempt it was and for whom.
-fn derived_id(claim: &Claim, failed: &[Failed<'_>]) -> MessageId {
+fn derived_id(claim: &Claim, action: Action, concerned: &[Concerned<'_>]) -> MessageId {
     let task = claim.handle().task;
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(&task.message.octets());
     hash.update(&task.ordinal.to_be_bytes());
     hash.update(&claim.state().attempts.to_be_bytes());
-    for failed in failed {
-        hash.update(&failed.told.recipient.to_be_bytes());
+    if let Action::Delayed { .. } = action {
+        hash.update(b"delayed");
+    }
+    for concerned in concerned {
+        hash.update(&concerned.told.recipient.to_be_bytes());
     }
     let mut octets = [0; 10];
     octets.copy_from_slice(&hash.finish().as_ref()[..10]);

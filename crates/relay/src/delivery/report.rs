@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use message::dsn::Action;
 use queue::operation::Rest;
 use queue::record::Record;
 use queue::worker::{self, Claim};
@@ -141,6 +142,7 @@ pub(super) fn report(
     };
     let (delivered, failed) = (of(Disposition::Delivered), of(Disposition::Failed));
     let mut pause = Duration::ZERO;
+    let mut late = None;
     let rest = if give_back {
         Rest::GivenBack
     } else if told
@@ -153,19 +155,25 @@ pub(super) fn report(
             let attempts = claim.state().attempts;
             retry::pause(settings.retry, attempts, expires_in, spread())
         };
+        let mut notes = notes(&claim, &told);
+        // One notification goes with a settlement: that of a failure comes first.
+        if failed.is_empty() && is_late(settings, record, &notes) {
+            notes.delay_told = true;
+            late = Some(Action::Delayed {
+                until: Timestamp::now() + expires_in,
+            });
+        }
         Rest::Deferred {
             due_in: pause,
-            notes: notes(&claim, &told).write(),
+            notes: notes.write(),
         }
     } else {
         Rest::None
     };
     let context = finish_span(settings, record, &claim, parent, &delivered, &failed);
-    let notification = if failed.is_empty() {
-        None
-    } else {
-        notification(settings, &claim, record, &told, context)
-    };
+    let action = late.or((!failed.is_empty()).then_some(Action::Failed));
+    let notification =
+        action.and_then(|action| notification(settings, &claim, record, &told, action, context));
     let reporter = Reporter {
         inner,
         claim: &claim,
@@ -201,6 +209,13 @@ pub(super) fn report(
         notification,
         journal,
     });
+}
+
+/// Whether the sender is to be told that the message is late, and has not been.
+fn is_late(settings: &Settings, record: &Record, notes: &Notes) -> bool {
+    let age = notes.last_ms.saturating_sub(record.header.received_unix_ms);
+    let is_late = |after| Duration::from_millis(age) >= after;
+    !notes.delay_told && settings.delay_notice.is_some_and(is_late)
 }
 
 /// How many recipients the task has.

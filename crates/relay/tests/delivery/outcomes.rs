@@ -315,6 +315,45 @@ async fn what_expires_is_returned_with_the_last_reply() {
 }
 
 #[tokio::test]
+async fn the_sender_of_a_late_message_is_told_once() {
+    let receiver = Receiver::with(|phase, line| match phase {
+        Phase::Rcpt if line.contains("r@example.org") => Answer::Reply("450 4.7.1 greylisted"),
+        _ => Answer::Accept,
+    })
+    .await;
+    let settings = relay::delivery::Settings {
+        delay_notice: Some(Duration::from_millis(100)),
+        ..settings(&receiver.address.ip().to_string(), receiver.address.port())
+    };
+    let mut world = World::with(settings, TIMING);
+    let id = world.enqueue(message(&["r@example.org"])).await;
+    let notice = receiver.until(1).await.remove(0);
+    let text = notice.text();
+    for expected in [
+        "Subject: Your message is delayed\r\n",
+        "Action: delayed\r\nStatus: 4.7.1\r\n",
+        "\r\nWill-Retry-Until: ",
+        "Final-Recipient: rfc822; r@example.org",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    assert_eq!(
+        (
+            notice.reverse_path.as_str(),
+            notice.forward_paths[0].as_str()
+        ),
+        ("", SENDER)
+    );
+    // It goes on, and nothing more is said.
+    let mut deferrals = 0;
+    while deferrals < 5 {
+        let seen = world.until("deferred", is_deferred).await;
+        deferrals += seen.iter().filter(|outcome| outcome.message == id).count();
+    }
+    assert_eq!(receiver.until(1).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_full_transaction_is_no_deferral() {
     let taken = Arc::new(AtomicUsize::new(0));
     let receiver = Receiver::with({

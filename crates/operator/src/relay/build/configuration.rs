@@ -144,6 +144,7 @@ fn document(input: &Input<'_>) -> RelayConfig {
             lifetime: relay.queue.lifetime,
             held_expiry: config::queue::HeldExpiry::default(),
             retry: relay.queue.retry,
+            delay_notice: relay.queue.delay_notice,
             schema: None,
             journal: Journal::default(),
         },
