@@ -401,6 +401,12 @@ impl Queue for Redis {
                     remedy,
                 });
             }
+            Err(ConnectError::TooFewReplicas(remedy)) => {
+                return Ok(Durability::Unmet {
+                    reason: "TooFewReplicas",
+                    remedy,
+                });
+            }
             Err(error) => return Err(error.into()),
         };
         let deadline = self.heartbeat.deadline();

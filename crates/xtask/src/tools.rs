@@ -4,11 +4,13 @@
 //! 2. Debian packages that are missing are installed, without starting the services in them.
 //! 3. Go programs are built from the pinned modules in `crates/xtask/tools` into the cache, each under
 //!    the digest of its module; one that is there already is not looked at again.
+//! 4. Valkey is downloaded, pinned by its digest.
 
 pub(crate) mod cargo_deny;
 pub(crate) mod debian;
 pub(crate) mod go;
 mod precondition;
+pub(crate) mod valkey;
 
 use anyhow::Result;
 
@@ -35,5 +37,6 @@ pub(crate) fn run() -> Result<()> {
 /// When a program cannot be built.
 pub(crate) fn build() -> Result<()> {
     cargo_deny::ensure()?;
+    valkey::ensure()?;
     go::MODULES.iter().try_for_each(go::Module::ensure)
 }

@@ -63,9 +63,20 @@ pub(super) enum ConnectError {
     /// The queue belongs to somebody else.
     #[error("{0}")]
     Conflict(String),
+    /// A primary that takes no writes, because too few replicas would have them.
+    #[error("TooFewReplicas: {0}")]
+    TooFewReplicas(String),
 }
 
 impl ConnectError {
+    /// By a server that refuses what a connection begins with.
+    fn refused(text: String) -> Self {
+        match text.starts_with("NOREPLICAS") {
+            true => Self::TooFewReplicas(format!("bring replicas up: {text}")),
+            false => Self::Unreachable(text),
+        }
+    }
+
     /// Of a server that is named by its place in the network.
     pub(super) fn at(self, Endpoint { host, port }: &Endpoint) -> Self {
         match self {
@@ -88,6 +99,7 @@ impl From<ConnectError> for QueueError {
                 Self::Unreachable(text)
             }
             ConnectError::Conflict(text) => Self::Conflict(text),
+            error @ ConnectError::TooFewReplicas(_) => Self::NotDurable(error.to_string()),
         }
     }
 }
@@ -281,7 +293,7 @@ impl Connection {
                         "permit EVAL and the keys {}* to this user: {text}",
                         target.prefix
                     )),
-                    false => ConnectError::Unreachable(text),
+                    false => ConnectError::refused(text),
                 });
             }
             other => return Err(ConnectError::Unreachable(format!("EVAL: {other:?}"))),
@@ -311,7 +323,7 @@ impl Connection {
         let fields = match self.exchange(&request, deadline).await?.pop() {
             Some(Value::Array(fields)) => fields,
             Some(Value::ServerError(error)) => {
-                return Err(ConnectError::Unreachable(refusal_text(&error)));
+                return Err(ConnectError::refused(refusal_text(&error)));
             }
             other => return Err(ConnectError::Unreachable(format!("EVAL: {other:?}"))),
         };

@@ -387,7 +387,7 @@ impl Store {
                 continue;
             }
             // Nothing that was switched off and on since is known of it.
-            let aof_on = store.aof_on(None, &store.counted()) || !store.is_rewriting();
+            let aof_on = store.aof_on(None, &store.counted());
             let kept = store
                 .kept_in_file(aof_on)
                 .and_then(|()| store.kept_as_set(Level::Fsync));

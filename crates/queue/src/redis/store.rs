@@ -30,7 +30,9 @@ impl Redis {
         let patience = CONFIRMATION_TIMEOUT.min(self.response_timeout / 2);
         // Behind EXEC in the same write. It is shorter than the framing of what is before it, so what
         // was surely not written as a whole lacks a part of EXEC.
-        if let Some(confirmation) = confirmation(level, patience) {
+        let confirmations = confirmations(level, patience);
+        let waits = confirmations.len();
+        for confirmation in confirmations {
             request.add_command(confirmation);
         }
         let deadline = Instant::now() + COMMIT_TIMEOUT;
@@ -42,10 +44,7 @@ impl Redis {
         })?;
         let deadline = deadline.min(self.commits.deadline());
         let mut replies = taken.exchange_until(&request, deadline).await?;
-        let confirmation = match level.acks() {
-            0 => None,
-            _ => replies.pop(),
-        };
+        let confirmation = replies.split_off(replies.len().saturating_sub(waits)).pop();
         let outcome = match committed(replies, messages) {
             Ok(Taken::Ran(())) => confirmed(level, confirmation).map(Taken::Ran),
             other => other,
@@ -145,19 +144,25 @@ fn commit_request(
     Ok(request)
 }
 
-/// Waits until the replicas have what was written on the same connection before.
-fn confirmation(level: Level, patience: Duration) -> Option<Cmd> {
-    let mut command = match level {
-        Level::Memory | Level::Fsync => return None,
-        Level::Replicated { .. } => redis::cmd("WAIT"),
-        Level::FsyncReplicated { .. } => {
-            let mut command = redis::cmd("WAITAOF");
-            command.arg(1);
-            command
-        }
+/// Wait until the replicas have what was written on the same connection before; the last one's reply
+/// counts.
+fn confirmations(level: Level, patience: Duration) -> Vec<Cmd> {
+    let until = |mut command: Cmd, patience: Duration| {
+        command.arg(level.acks()).arg(patience.as_millis() as u64);
+        command
     };
-    command.arg(level.acks()).arg(patience.as_millis() as u64);
-    Some(command)
+    match level {
+        Level::Memory | Level::Fsync => Vec::new(),
+        Level::Replicated { .. } => vec![until(redis::cmd("WAIT"), patience)],
+        // A replica that is asked at once has not synced yet, and says so unasked only once a second:
+        // it is asked again when it has the write.
+        Level::FsyncReplicated { .. } => {
+            let mut synced = redis::cmd("WAITAOF");
+            synced.arg(1);
+            let patience = patience / 2;
+            vec![until(redis::cmd("WAIT"), patience), until(synced, patience)]
+        }
+    }
 }
 
 /// The commit is there: what is not confirmed is in doubt, not undone.

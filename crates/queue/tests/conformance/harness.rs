@@ -18,7 +18,7 @@ use crate::redis_fixture::{JOURNAL_KEEPS, TIMING};
 
 mod served;
 
-pub(crate) use served::{RedisServed, Served};
+pub(crate) use served::Served;
 
 /// An empty queue of one kind, whose time is the test's.
 pub(crate) trait Harness: Sized {

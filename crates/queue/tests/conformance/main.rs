@@ -31,6 +31,6 @@ mod suite;
 
 suite::suite!(model: crate::harness::Model);
 suite::suite!(embedded: crate::harness::Embedded);
-suite::suite!(redis: crate::harness::RedisServed);
-suite::suite!(redis_behind_sentinels in turn: crate::harness::Served<crate::redis_topology::Watched>);
-suite::suite!(redis_cluster in turn: crate::harness::Served<crate::redis_topology::Cluster>);
+suite::suite!(redis: crate::harness::Served);
+suite::suite!(redis_behind_sentinels in turn: crate::redis_topology::Watched::start_by);
+suite::suite!(redis_cluster in turn: crate::redis_topology::Cluster::start_by);

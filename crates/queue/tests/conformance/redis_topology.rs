@@ -1,6 +1,8 @@
 //! Servers that belong together: a primary with its replica, Sentinels over them, a cluster.
 
+use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use queue::durability::Level;
 use queue::redis::Locator;
 use tempfile::TempDir;
 
+use crate::clock::Clock;
 use crate::redis_fixture::PREFIX;
 use crate::redis_server::{RedisServer, end, free_port};
 
@@ -23,13 +26,21 @@ impl Pair {
     }
 
     pub(crate) fn start_with(options: &[(&str, &str)], environment: &[(&str, OsString)]) -> Self {
+        Self::start_as("redis-server".into(), options, environment)
+    }
+
+    pub(crate) fn start_as(
+        program: OsString,
+        options: &[(&str, &str)],
+        environment: &[(&str, OsString)],
+    ) -> Self {
         let usual = [
             ("min-replicas-to-write", "1"),
             ("min-replicas-max-lag", "10"),
             ("repl-diskless-sync-delay", "0"),
         ];
         let options = [&usual, options].concat();
-        let start = || RedisServer::start_with(&options, environment);
+        let start = || RedisServer::start_as(program.clone(), &options, environment);
         let (primary, replica) = (start(), start());
         follow(&replica, &primary);
         Self { primary, replica }
@@ -125,10 +136,7 @@ impl Drop for Sentinel {
 }
 
 /// Where a queue is served.
-pub(crate) trait Servers: Sized + Send + Sync + 'static {
-    /// They go by the clock that stands in `environment`; `pass` lets time pass.
-    fn start_by(environment: &[(&str, OsString)], pass: impl Fn(Duration)) -> Self;
-
+pub(crate) trait Servers: Send + Sync {
     fn locator(&self) -> Locator;
 
     fn level(&self) -> Level {
@@ -140,10 +148,6 @@ pub(crate) trait Servers: Sized + Send + Sync + 'static {
 }
 
 impl Servers for RedisServer {
-    fn start_by(environment: &[(&str, OsString)], _: impl Fn(Duration)) -> Self {
-        Self::start_with(&[], environment)
-    }
-
     fn locator(&self) -> Locator {
         Locator::Url(self.url())
     }
@@ -153,24 +157,50 @@ impl Servers for RedisServer {
     }
 }
 
+/// Where the pinned Valkey is, or another that KURIER_VALKEY_SERVER names.
+pub(crate) fn valkey() -> OsString {
+    if let Some(program) = env::var_os("KURIER_VALKEY_SERVER") {
+        return program;
+    }
+    let pinned = include_str!("../../../xtask/tools/valkey/requirements.txt");
+    let version = pinned
+        .split_once("==")
+        .map(|(_, rest)| rest)
+        .expect("a version");
+    let version = version.split_whitespace().next().expect("a version");
+    let cache = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from) {
+        Some(folder) if folder.is_absolute() => folder,
+        _ => PathBuf::from(env::var_os("HOME").expect("a home")).join(".cache"),
+    };
+    let program = cache.join(format!("kurier/tools/valkey-{version}/valkey-server"));
+    assert!(
+        program.is_file(),
+        "{} is not there: `cargo xtask tools` brings it, or name another in KURIER_VALKEY_SERVER",
+        program.display()
+    );
+    program.into_os_string()
+}
+
 /// A primary and a replica that Sentinels know.
 pub(crate) struct Watched {
     pair: Pair,
     sentinel: Sentinel,
 }
 
-impl Servers for Watched {
-    fn start_by(environment: &[(&str, OsString)], _: impl Fn(Duration)) -> Self {
+impl Watched {
+    pub(crate) fn start_by(clock: &Clock) -> Self {
         // A test's days are no silence.
         let patient = [
             ("repl-timeout", "1000000000"),
             ("min-replicas-to-write", "0"),
         ];
-        let pair = Pair::start_with(&patient, environment);
+        let pair = Pair::start_with(&patient, &clock.environment());
         let sentinel = Sentinel::over(&pair.primary, 1);
         Self { pair, sentinel }
     }
+}
 
+impl Servers for Watched {
     fn locator(&self) -> Locator {
         Locator::Url(self.sentinel.url())
     }
@@ -186,10 +216,6 @@ impl Servers for Watched {
 }
 
 impl Servers for Cluster {
-    fn start_by(environment: &[(&str, OsString)], pass: impl Fn(Duration)) -> Self {
-        Self::start(environment, pass)
-    }
-
     fn locator(&self) -> Locator {
         Locator::Url(self.url())
     }
@@ -215,7 +241,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    fn start(environment: &[(&str, OsString)], pass: impl Fn(Duration)) -> Self {
+    pub(crate) fn start_by(clock: &Clock) -> Self {
         // Theirs among themselves is usually above by more than there are ports.
         let buses: Vec<_> = (0..3).map(|_| free_port().to_string()).collect();
         let start = |bus: &String| {
@@ -225,7 +251,7 @@ impl Cluster {
                 // A test's days are no silence.
                 ("cluster-node-timeout", "1000000000"),
             ];
-            RedisServer::start_with(&options, environment)
+            RedisServer::start_with(&options, &clock.environment())
         };
         let nodes: Vec<_> = buses.iter().map(start).collect();
         let shares = [(0, 5460), (5461, 10922), (10923, 16383)];
@@ -244,7 +270,7 @@ impl Cluster {
             let mut client = node.client();
             wait("a cluster that serves", || {
                 // It takes nothing in the first seconds.
-                pass(Duration::from_secs(1));
+                clock.advance(Duration::from_secs(1));
                 let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut client).ok()?;
                 let serves = info.contains("cluster_state:ok") && info.contains("known_nodes:3");
                 serves.then_some(())

@@ -13,14 +13,14 @@ use proptest::collection::vec;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::clock::Clock;
-use crate::harness::{Embedded, Harness, Model, RedisServed};
+use crate::harness::{Embedded, Harness, Model, Served};
 use step::Step;
 use world::World;
 
 #[test]
 fn redis_answers_as_the_model() {
     let runtime = runtime();
-    let served = RedisServed::start();
+    let served = Served::start();
     under_random_schedules(|steps| {
         served.forget();
         let model = Model::by(served.clock().clone());

@@ -25,12 +25,15 @@ pub(crate) mod suspensions;
 /// Makes a module of one back end with every test in it. A test that is in no list is unused code.
 macro_rules! suite {
     ($back_end:ident: $harness:ty) => {
-        crate::suite::suite! { $back_end each: $harness }
+        crate::suite::suite! { $back_end as each ($harness) }
     };
-    // One test that runs all of them on the same servers, which take long to start.
-    ($back_end:ident $way:ident $(turn)?: $harness:ty) => {
+    // One test that runs all of them in turn on the same servers, which take long to start.
+    ($back_end:ident in turn: $start:expr) => {
+        crate::suite::suite! { $back_end as turn ($start) }
+    };
+    ($back_end:ident as $way:ident $what:tt) => {
         mod $back_end {
-            crate::suite::tests! { $way $harness:
+            crate::suite::tests! { $way $what
                 faults {
                     fault_01_a_reaped_worker_claims_nothing_before_its_beat,
                     fault_02_a_known_worker_id_is_not_registered_again,
@@ -198,17 +201,17 @@ macro_rules! suite {
 }
 
 macro_rules! tests {
-    (each $harness:ty: $($group:ident { $($test:ident),* $(,)? })*) => {$($(
+    (each ($harness:ty) $($group:ident { $($test:ident),* $(,)? })*) => {$($(
         #[tokio::test]
         async fn $test() {
             let harness = <$harness as crate::harness::Harness>::start();
             crate::suite::$group::$test(harness).await;
         }
     )*)*};
-    (in $harness:ty: $($group:ident { $($test:ident),* $(,)? })*) => {
+    (turn ($start:expr) $($group:ident { $($test:ident),* $(,)? })*) => {
         #[tokio::test]
         async fn in_turn() {
-            let first = <$harness as crate::harness::Harness>::start();
+            let first = crate::harness::Served::start_on($start);
             $($(
                 println!(concat!(stringify!($group), "::", stringify!($test)));
                 Box::pin(crate::suite::$group::$test(first.again())).await;

@@ -96,7 +96,8 @@ impl Tier {
     fn packages(self) -> Result<()> {
         let programs: &[&str] = match self {
             Self::Pure => &["openssl", "python3"],
-            Self::Queue | Self::Crash => &["redis-server"],
+            Self::Queue => &["redis-server", "pip3"],
+            Self::Crash => &["redis-server"],
             Self::Local => &[
                 "redis-server",
                 "postfix",
@@ -115,10 +116,13 @@ impl Tier {
         let complete = programs
             .iter()
             .all(|program| command::is_installed(program));
-        if complete && (self != Self::Local || speaks_tls()) {
-            return Ok(());
+        if !complete || (self == Self::Local && !speaks_tls()) {
+            debian::install()?;
         }
-        debian::install()
+        if self == Self::Queue {
+            tools::valkey::ensure()?;
+        }
+        Ok(())
     }
 
     pub(super) fn run(

@@ -13,7 +13,7 @@ use super::is_root;
 use crate::command;
 
 /// Packages, each with who needs it.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("binutils", "strip, for images"),
     ("ca-certificates", "Go, which fetches modules over TLS"),
     ("conntrack", "kube-proxy"),
@@ -30,6 +30,7 @@ const PACKAGES: [(&str, &str); 18] = [
     ),
     ("procps", "sysctl"),
     ("python3", "smtplib, and its reading of MIME"),
+    ("python3-pip", "Valkey, which is in a Python package"),
     ("redis-server", "the queue"),
     ("redis-tools", "redis-cli"),
     ("runc", "containers"),

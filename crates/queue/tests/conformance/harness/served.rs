@@ -11,23 +11,16 @@ use crate::redis_fixture::{PREFIX, settings};
 use crate::redis_server::RedisServer;
 use crate::redis_topology::Servers;
 
-/// On a server of its own, which goes by the clock of the test.
-pub(crate) type RedisServed = Served<RedisServer>;
-
 /// On servers of its own, which go by the clock of the test.
-pub(crate) struct Served<S> {
+pub(crate) struct Served {
     clock: Clock,
-    servers: Arc<S>,
+    servers: Arc<dyn Servers>,
     queue: Arc<Redis>,
 }
 
-impl<S: Servers> Harness for Served<S> {
+impl Harness for Served {
     fn start() -> Self {
-        let clock = Clock::shown();
-        let servers = S::start_by(&clock.environment(), |time| clock.advance(time));
-        let harness = Self::on(Arc::new(servers), clock);
-        assert_eq!(harness.time_of_server(), harness.clock.now());
-        harness
+        Self::start_on(|clock| RedisServer::start_with(&[], &clock.environment()))
     }
 
     fn queue(&self) -> Arc<dyn Queue> {
@@ -88,8 +81,15 @@ impl<S: Servers> Harness for Served<S> {
     }
 }
 
-impl<S: Servers> Served<S> {
-    fn on(servers: Arc<S>, clock: Clock) -> Self {
+impl Served {
+    pub(crate) fn start_on<S: Servers + 'static>(start: impl FnOnce(&Clock) -> S) -> Self {
+        let clock = Clock::shown();
+        let harness = Self::on(Arc::new(start(&clock)), clock);
+        assert_eq!(harness.time_of_server(), harness.clock.now());
+        harness
+    }
+
+    fn on(servers: Arc<dyn Servers>, clock: Clock) -> Self {
         let mut settings = settings(String::new());
         settings.locator = servers.locator();
         settings.level = servers.level();
