@@ -35,11 +35,11 @@ use crate::durability::{Durability, Level};
 use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::model::{Remains, Scheduler, WallClock};
 use crate::operation::{
-    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Suspension, Taken, Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, List, Next, NextReply,
+    Page, Resolved, Seen, Suspension, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
-use crate::record::{NewMessage, Record};
+use crate::record::{Header, NewMessage, Record};
 
 mod committer;
 mod file;
@@ -250,6 +250,26 @@ impl Queue for EmbeddedQueue {
 
     async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
         Ok(self.step(|scheduler, now| scheduler.suspensions(now)))
+    }
+
+    async fn list(&self, list: &List) -> Result<Page, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.list(now, list)))
+    }
+
+    async fn look(&self, handles: &[Handle]) -> Result<Vec<Option<Seen>>, QueueError> {
+        Ok(self.step(|scheduler, now| scheduler.look(now, handles)))
+    }
+
+    async fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, QueueError> {
+        let reader = self.committer.reader();
+        let messages = messages.to_vec();
+        tokio::task::spawn_blocking(move || reader.headers(&messages))
+            .await
+            .map_err(|error| QueueError::Unreachable(error.to_string()))?
+            .map_err(|error| QueueError::Unreachable(error.to_string()))
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

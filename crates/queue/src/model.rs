@@ -44,6 +44,7 @@ mod journal;
 mod lane;
 mod lease;
 mod limits;
+mod list;
 mod memory;
 mod next;
 mod rate;

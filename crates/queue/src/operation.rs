@@ -9,7 +9,10 @@ use crate::record::{NewMessage, TaskState};
 
 mod admin;
 
-pub use self::admin::{Act, Acted, Action, Notice};
+pub(crate) use self::admin::Part;
+pub use self::admin::{
+    Act, Acted, Action, Cursor, List, NoCursor, Notice, Page, Place, PlaceName, Seen,
+};
 
 /// Timing of leases, in one place, given at construction of a back end.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
-    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Suspension, Taken,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, List, Next, NextReply,
+    Page, Resolved, Seen, Suspension, Taken,
 };
-use crate::record::{NewMessage, Record};
+use crate::record::{Header, NewMessage, Record};
 
 /// A delivery queue. Every method is one step of the back end: all of it happens or none.
 ///
@@ -87,6 +87,18 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Those in force, in the order of their scopes.
     async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError>;
+
+    /// Some of the tasks there are; reads only.
+    async fn list(&self, list: &List) -> Result<Page, QueueError>;
+
+    /// These tasks where they are, at most 500, in order; `None` for one that is not there.
+    async fn look(&self, handles: &[Handle]) -> Result<Vec<Option<Seen>>, QueueError>;
+
+    /// Reads headers of records, without their contents; `None` where there is none (any more).
+    async fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, QueueError>;
 
     /// Makes up to `max` tasks of `route`, at most 1000, due that wait for a later attempt; how many.
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError>;

@@ -25,7 +25,7 @@
 //! | `lim` | hash | generation, `default` and `site:<site>` concurrency, `rate` and `rate:<site>` (messages, ms, burst), `rates`: there are some of the latter, `weight:<tenant>`, `held` `keep` |
 //! | `ln:<wid>` | hash | lane -> last n, and its reply |
 //! | `ev` | stream | the journal: outcomes of one call, packed |
-//! | `qs`, `st`, `meta` | set, hash, hash | queues that hold tasks; `V`, `seq`, `sus` (some `rcl` may be 3 or more), number of suspensions `sn`, when slots were counted last `audit`, where to look for passed times next `g`, and finishes of tenants; schema and owner |
+//! | `qs`, `st`, `meta` | sorted set, hash, hash | queues that hold tasks, all at score 0, so by their names; `V`, `seq`, `sus` (some `rcl` may be 3 or more), number of suspensions `sn`, when slots were counted last `audit`, where to look for passed times next `g`, and finishes of tenants; schema and owner |
 //!
 //! Invariants:
 //! * Nothing is enqueued on a server that does not meet the declared durability; asked when a
@@ -60,11 +60,11 @@ use self::store::push_call;
 use crate::durability::Durability;
 use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
-    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, HeldExpiry, Journaled, Limits, Next,
-    NextReply, Rate, Resolved, Suspension, Taken, Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, HeldExpiry, Journaled, Limits, List, Next,
+    NextReply, Page, Rate, Resolved, Seen, Suspension, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
-use crate::record::{NewMessage, Record};
+use crate::record::{Header, NewMessage, Record};
 use crate::schema::{Schema, refusal};
 
 mod address;
@@ -335,6 +335,29 @@ impl Queue for Redis {
         }
         suspensions.sort_unstable_by(|a, b| a.scope.cmp(&b.scope));
         Ok(suspensions)
+    }
+
+    async fn list(&self, list: &List) -> Result<Page, QueueError> {
+        let call = admin::list(self.reads.call(Script::List), list);
+        admin::page(self.reads.run(call).await?)
+    }
+
+    async fn look(&self, handles: &[Handle]) -> Result<Vec<Option<Seen>>, QueueError> {
+        if handles.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.reads.call(Script::Look);
+        for handle in handles {
+            call.write_arg_fmt(handle);
+        }
+        admin::looked_at(handles.len(), self.reads.run(call).await?)
+    }
+
+    async fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, QueueError> {
+        self.read_headers(messages).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

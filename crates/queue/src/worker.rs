@@ -26,6 +26,7 @@
 //!
 //! What it does not do: talk SMTP, decide what an outcome is, write notifications.
 
+mod admin;
 mod cache;
 mod claim;
 mod clock;

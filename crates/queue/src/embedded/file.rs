@@ -135,6 +135,24 @@ impl File {
         })
     }
 
+    pub(super) fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, Box<redb::Error>> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(MESSAGES)?;
+            let mut headers = Vec::with_capacity(messages.len());
+            for message in messages {
+                let row = table.get(key(*message))?;
+                headers.push(row.map(|row| {
+                    let octets = row.value().get(row::EXPIRY..).unwrap_or_default();
+                    Header::decode_whole(octets)
+                }));
+            }
+            Ok(headers)
+        })
+    }
+
     pub(super) fn read(
         &self,
         messages: &[MessageId],

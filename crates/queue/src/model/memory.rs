@@ -8,11 +8,11 @@ use super::{Change, Remains, Scheduler, WallClock};
 use crate::durability::{Durability, Level};
 use crate::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use crate::operation::{
-    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Suspension, Taken, Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, List, Next, NextReply,
+    Page, Resolved, Seen, Suspension, Taken, Timing,
 };
 use crate::queue::{Queue, QueueError, RecordError};
-use crate::record::{NewMessage, Record};
+use crate::record::{Header, NewMessage, Record};
 
 /// The queue in memory: the scheduler behind a lock, the records beside it. Nothing survives it, so
 /// it is for tests; it is what the other back ends are compared with.
@@ -241,6 +241,26 @@ impl Queue for ModelQueue {
 
     async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
         Ok(self.step(|state, now| state.scheduler.suspensions(now)))
+    }
+
+    async fn list(&self, list: &List) -> Result<Page, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.list(now, list)))
+    }
+
+    async fn look(&self, handles: &[Handle]) -> Result<Vec<Option<Seen>>, QueueError> {
+        Ok(self.step(|state, now| state.scheduler.look(now, handles)))
+    }
+
+    async fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, QueueError> {
+        let state = self.lock();
+        let header = |message| {
+            let record: Option<&Record> = state.records.get(message);
+            record.map(|record| Ok(record.header.clone()))
+        };
+        Ok(messages.iter().map(header).collect())
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

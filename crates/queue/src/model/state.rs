@@ -90,6 +90,10 @@ impl QueueRef {
         Self(Arc::new((id.to_string(), id.clone())))
     }
 
+    pub(super) fn text(&self) -> &str {
+        &self.0.0
+    }
+
     pub(super) fn id(&self) -> &QueueId {
         &self.0.1
     }

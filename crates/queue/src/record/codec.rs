@@ -95,6 +95,14 @@ impl Header {
         Ok(Prefix::Header(Box::new(header)))
     }
 
+    /// Reads the header from all octets of a record there are.
+    pub(crate) fn decode_whole(octets: &[u8]) -> Result<Self, RecordError> {
+        match Self::decode_prefix(octets)? {
+            Prefix::Header(header) => Ok(*header),
+            Prefix::Needs(_) => Err(RecordError::Length("cut short within the header")),
+        }
+    }
+
     fn check(&self) -> Result<(), RecordError> {
         if !self.body.is_consistent() {
             return Err(RecordError::Length(
@@ -126,9 +134,7 @@ impl Record {
     /// [`RecordError::Version`] for a version that is not [`VERSION`], [`RecordError::Length`]
     /// when lengths contradict each other, [`RecordError::Header`] when the header is not one.
     pub fn decode(octets: Bytes) -> Result<Self, RecordError> {
-        let Prefix::Header(header) = Header::decode_prefix(&octets)? else {
-            return Err(RecordError::Length("cut short within the header"));
-        };
+        let header = Header::decode_whole(&octets)?;
         let length: [u8; 4] = octets[1..FIXED]
             .try_into()
             .map_err(|_| RecordError::Length("header length"))?;
@@ -144,7 +150,7 @@ impl Record {
             vec![content]
         };
         Ok(Self {
-            header: *header,
+            header: header,
             content,
         })
     }

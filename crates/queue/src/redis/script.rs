@@ -16,6 +16,8 @@ pub(super) enum Script {
     Counts,
     Expiring,
     Hasten,
+    List,
+    Look,
     Journal,
     Next,
     Register,
@@ -29,7 +31,7 @@ pub(super) enum Script {
 
 impl Script {
     /// In the order of their declaration, which is their index.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Abort,
         Self::Act,
         Self::Beat,
@@ -38,6 +40,8 @@ impl Script {
         Self::Counts,
         Self::Expiring,
         Self::Hasten,
+        Self::List,
+        Self::Look,
         Self::Journal,
         Self::Next,
         Self::Register,
@@ -72,6 +76,8 @@ impl Script {
             Self::Expiring => &[NOW, include_str!("lua/expiring.lua")],
             Self::Hasten => &[NOW, include_str!("lua/hasten.lua")],
             Self::Journal => &[NOW, include_str!("lua/journal.lua")],
+            Self::List => &[NOW, VIEW, include_str!("lua/list.lua")],
+            Self::Look => &[NOW, TURN, TASK, VIEW, include_str!("lua/look.lua")],
             Self::Next => &[
                 NOW,
                 TURN,
@@ -129,7 +135,9 @@ pub(super) static COMMANDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| 
         .flat_map(|text| text.split("call('").skip(1))
         .filter_map(|rest| rest.split('\'').next());
     called
-        .chain(["EXEC", "HGET", "HSET", "MGET", "MSET", "MULTI", "PEXPIRE"])
+        .chain([
+            "EXEC", "HGET", "HSET", "GETRANGE", "MGET", "MSET", "MULTI", "PEXPIRE",
+        ])
         .collect()
 });
 
@@ -138,6 +146,7 @@ const ALLOW_OOM: &str = "#!lua flags=allow-oom";
 const NOW: &str = include_str!("lua/now.lua");
 const TURN: &str = include_str!("lua/turn.lua");
 const TASK: &str = include_str!("lua/task.lua");
+const VIEW: &str = include_str!("lua/view.lua");
 
 /// Without comments and indentation, for what is sent with every batch.
 fn join(first: &str, parts: &[&str]) -> String {

@@ -15,6 +15,7 @@ pub(crate) mod holes;
 pub(crate) mod journal;
 pub(crate) mod lanes;
 pub(crate) mod leases;
+pub(crate) mod list;
 pub(crate) mod outcomes;
 pub(crate) mod poison;
 pub(crate) mod rates;
@@ -66,6 +67,13 @@ macro_rules! suite {
                     held_mail_expires,
                     held_mail_is_kept_where_that_is_wanted,
                     a_held_message_is_taken_back,
+                }
+                list {
+                    pages_show_every_task_once_where_it_is,
+                    a_list_is_of_one_place_tenant_or_route,
+                    a_page_begins_behind_a_task_that_has_gone,
+                    a_look_at_some_tasks_shows_those_that_are_there,
+                    headers_come_without_contents,
                 }
                 poison {
                     a_task_begun_by_three_dead_workers_is_granted_alone,

@@ -11,10 +11,10 @@ use queue::durability::Durability;
 use queue::id::{Call, Handle, JournalId, MessageId, Scope, TaskId, WorkerId};
 use queue::model::ModelQueue;
 use queue::operation::{
-    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Suspension, Taken,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, List, Next, NextReply,
+    Page, Resolved, Seen, Suspension, Taken,
 };
-use queue::record::{NewMessage, Record};
+use queue::record::{Header, NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
 use tokio::sync::Notify;
 
@@ -335,6 +335,21 @@ impl Queue for Faulty {
 
     async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
         self.model.suspensions().await
+    }
+
+    async fn list(&self, list: &List) -> Result<Page, QueueError> {
+        self.model.list(list).await
+    }
+
+    async fn look(&self, handles: &[Handle]) -> Result<Vec<Option<Seen>>, QueueError> {
+        self.model.look(handles).await
+    }
+
+    async fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, QueueError> {
+        self.model.headers(messages).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

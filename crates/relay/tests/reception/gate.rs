@@ -9,10 +9,10 @@ use queue::durability::Durability;
 use queue::id::{Call, Handle, JournalId, MessageId, Scope, WorkerId};
 use queue::model::{ModelQueue, WallClock};
 use queue::operation::{
-    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, Next, NextReply,
-    Resolved, Suspension, Taken, Timing,
+    Aborted, Act, Acted, Beat, Begun, Counts, Expiring, Journaled, Limits, List, Next, NextReply,
+    Page, Resolved, Seen, Suspension, Taken, Timing,
 };
-use queue::record::{NewMessage, Record};
+use queue::record::{Header, NewMessage, Record};
 use queue::{Queue, QueueError, RecordError};
 use tokio::sync::watch;
 
@@ -191,6 +191,24 @@ impl Queue for Gate {
     async fn suspensions(&self) -> Result<Vec<Suspension>, QueueError> {
         self.reach()?;
         self.model.suspensions().await
+    }
+
+    async fn list(&self, list: &List) -> Result<Page, QueueError> {
+        self.reach()?;
+        self.model.list(list).await
+    }
+
+    async fn look(&self, handles: &[Handle]) -> Result<Vec<Option<Seen>>, QueueError> {
+        self.reach()?;
+        self.model.look(handles).await
+    }
+
+    async fn headers(
+        &self,
+        messages: &[MessageId],
+    ) -> Result<Vec<Option<Result<Header, RecordError>>>, QueueError> {
+        self.reach()?;
+        self.model.headers(messages).await
     }
 
     async fn hasten(&self, route: &str, max: u16) -> Result<u16, QueueError> {

@@ -270,7 +270,7 @@ local function claim(max, per_grant, withheld, withheld_count)
   for from = 1, #charged, 2000 do
     call('HSET', P .. 'cs:' .. wid, unpack(charged, from, math.min(from + 1999, #charged)))
   end
-  if #emptied > 0 then call('SREM', P .. 'qs', unpack(emptied)) end
+  if #emptied > 0 then call('ZREM', P .. 'qs', unpack(emptied)) end
 end
 
 -- Puts what was taken into the claim set and describes it: tid, ms until the message expires, number

@@ -1,8 +1,9 @@
 -- One page. ARGV: cursor. Reply: next cursor, ready, deferred, in flight and held (first page only),
 -- ms since the oldest was due or -1.
-local page = call('SSCAN', P .. 'qs', ARGV[1], 'COUNT', 1000)
+local page = call('ZSCAN', P .. 'qs', ARGV[1], 'COUNT', 1000)
 local ready, deferred, in_flight, held, oldest = 0, 0, 0, 0, -1
-for _, q in ipairs(page[2]) do
+for k = 1, #page[2], 2 do
+  local q = page[2][k]
   local due = call('ZCOUNT', P .. 'q:' .. q, '-inf', now)
   ready = ready + due
   deferred = deferred + call('ZCARD', P .. 'q:' .. q) - due

@@ -1,10 +1,9 @@
 -- Makes tasks of a route due that are not, queue by queue. ARGV: route max. Reply: how many.
 local route, max = ARGV[1], tonumber(ARGV[2])
 local queues, changed, hastened = {}, {}, 0
-for _, q in ipairs(call('SMEMBERS', P .. 'qs')) do
+for _, q in ipairs(call('ZRANGE', P .. 'qs', 0, -1)) do
   if site_of(q) == route then queues[#queues + 1] = q end
 end
-table.sort(queues)
 for _, q in ipairs(queues) do
   if hastened == max then break end
   local tids = call('ZRANGE', P .. 'q:' .. q, '(' .. now_text, '+inf', 'BYSCORE', 'LIMIT', 0, max - hastened)

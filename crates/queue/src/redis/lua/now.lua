@@ -24,15 +24,17 @@ end
 -- Queues have got tasks due at `due`, a text. A blocked queue needs no wake-up of its own: the next free
 -- slot finds it, and its safety wake is set.
 local function schedule(queues, due)
-  local wake, sites = {}, {}
+  local wake, sites, names = {}, {}, {}
   for k, q in ipairs(queues) do sites[k] = site_of(q) end
   local blocked = any_blocked(sites)
   for k, q in ipairs(queues) do
+    names[2 * k - 1] = 0
+    names[2 * k] = q
     if not (blocked and call('ZSCORE', P .. 'blk:' .. sites[k], q)) then
       wake[#wake + 1] = due
       wake[#wake + 1] = q
     end
   end
-  call('SADD', P .. 'qs', unpack(queues))
+  call('ZADD', P .. 'qs', unpack(names))
   if #wake > 0 then call('ZADD', P .. 'wake', 'LT', unpack(wake)) end
 end

@@ -139,11 +139,10 @@ impl Served {
                 );
             }
             let count = match name {
-                "act" | "blk" | "c" | "exp" | "hold" | "pk" | "q" | "ten" | "wake" | "wk" => {
-                    Some("ZCARD")
-                }
+                "act" | "blk" | "c" | "exp" | "hold" | "pk" | "q" | "qs" | "ten" | "wake"
+                | "wk" => Some("ZCARD"),
                 "cs" | "ct" | "cw" | "g" | "rc" | "rcl" | "wks" => Some("HLEN"),
-                "bs" | "qs" | "ws" => Some("SCARD"),
+                "bs" | "ws" => Some("SCARD"),
                 _ => None,
             };
             let members: usize = count.map_or(0, |count| {

@@ -89,6 +89,10 @@ pub(super) enum Step {
     Act {
         acts: Vec<(Pick, Deed)>,
     },
+    List {
+        place: Option<u8>,
+        looks: u16,
+    },
     Pass {
         ms: u64,
     },
@@ -225,6 +229,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0..SCOPES).prop_map(|scope| Step::Resume { scope }),
         1 => (0..SITES).prop_map(|site| Step::Hasten { site }),
         3 => vec((pick(), deed()), 1..4).prop_map(|acts| Step::Act { acts }),
+        1 => (prop::option::of(0..4u8), 1..20u16).prop_map(|(place, looks)| Step::List { place, looks }),
         5 => prop_oneof![0..200u64, 0..8_000u64, 0..130_000u64].prop_map(|ms| Step::Pass { ms }),
         1 => (0..20_000u64).prop_map(|ms| Step::JumpBack { ms }),
     ]

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use queue::id::{Call, Handle, MessageId, SlotId, WorkerId};
 use queue::model::Remains;
 use queue::operation::{
-    Act, Action, Beat, Counts, HeldExpiry, Limits, Next, NextReply, Rate, Resolved, STAGED_FOR,
-    Suspension, Taken, Then,
+    Act, Action, Beat, Counts, HeldExpiry, Limits, List, Next, NextReply, PlaceName, Rate,
+    Resolved, STAGED_FOR, Seen, Suspension, Taken, Then,
 };
 use queue::record::NewMessage;
 use queue::{Queue, QueueError};
@@ -32,6 +32,24 @@ pub(super) struct World<'a, T> {
     notifications: Vec<NewMessage>,
     ids: u64,
     generation: u64,
+}
+
+/// All tasks, however the pages of the back end end.
+async fn pages(queue: &dyn Queue, mut list: List) -> Result<Vec<Seen>, QueueError> {
+    let mut all = Vec::new();
+    loop {
+        let page = queue.list(&list).await?;
+        all.extend(page.tasks);
+        match page.next {
+            Some(next) => list.after = Some(next),
+            None => break,
+        }
+    }
+    all.sort_by(|a, b| a.handle.cmp(&b.handle));
+    let handles: Vec<_> = all.iter().map(|seen| seen.handle.clone()).collect();
+    let looked = queue.look(&handles).await?;
+    assert!(looked.into_iter().eq(all.iter().cloned().map(Some)));
+    Ok(all)
 }
 
 struct Worker {
@@ -260,6 +278,15 @@ impl<'a, T: Harness> World<'a, T> {
             Step::Hasten { site } => {
                 let route = format!("mx:{site}.example");
                 self.both(async |queue| queue.hasten(&route, 1000).await)
+                    .await;
+            }
+            Step::List { place, looks } => {
+                let list = List {
+                    place: place.map(|place| PlaceName::ALL[usize::from(place)]),
+                    looks,
+                    ..List::default()
+                };
+                self.both(async |queue| pages(&*queue, list.clone()).await)
                     .await;
             }
             Step::Pass { ms } => self.model.pass(Duration::from_millis(ms)),
