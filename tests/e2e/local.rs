@@ -8,6 +8,7 @@ mod limits;
 mod login;
 mod postfix;
 mod process;
+mod queue;
 mod records;
 mod secrets;
 mod site;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::demo;
+use crate::{demo, manage};
 
 /// A mail relay for Kubernetes.
 #[derive(Parser, Debug)]
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Run the control plane: make relays out of MailRelay resources
     Operator(OperatorArguments),
+    /// Look at mail in the queue of a running relay, and decide about it
+    Queue(manage::Arguments),
     /// Run the data plane: accept, queue and deliver mail
     Relay(RelayArguments),
 }

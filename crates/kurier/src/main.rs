@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod demo;
 mod local;
+mod manage;
 mod operator;
 mod process;
 mod relay;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         } => check::run(&file),
         Command::Demo(arguments) => process::block_on(demo::run(arguments)).map(process::status),
         Command::Operator(arguments) => operator::run(arguments),
+        Command::Queue(arguments) => manage::run(&arguments),
         Command::Relay(arguments) => relay::run(arguments),
     };
     result.unwrap_or_else(|error| process::failure(&error))

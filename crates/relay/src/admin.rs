@@ -9,6 +9,7 @@
 mod counts;
 mod listener;
 mod management;
+mod messages;
 mod status;
 mod suspensions;
 
@@ -22,19 +23,21 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, put};
+use axum::routing::{delete, get, post, put};
 use config::status::Rejection;
 use queue::worker::Worker;
 use telemetry::metrics::{CONTENT_TYPE, Registry};
 use tokio::sync::watch;
 
 use crate::active::Active;
+use crate::delivery::Delivery;
 
 /// What the interface shows and sets.
 pub(crate) struct Admin {
     pub(crate) active: watch::Receiver<Arc<Active>>,
     pub(crate) rejection: watch::Receiver<Option<Rejection>>,
     pub(crate) worker: Worker,
+    pub(crate) delivery: Delivery,
     pub(crate) counts: Arc<RecentCounts>,
     pub(crate) registry: Registry,
     pub(crate) draining: Arc<AtomicBool>,
@@ -58,7 +61,7 @@ pub(crate) fn status(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// `/v1/queue`, `/v1/journal`, `/v1/claiming`, `/v1/suspensions`.
+/// `/v1/queue`, `/v1/journal`, `/v1/claiming`, `/v1/suspensions`, `/v1/messages`.
 pub(crate) fn management(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/queue", get(management::queue))
@@ -69,6 +72,10 @@ pub(crate) fn management(admin: Arc<Admin>) -> Router {
             get(suspensions::list).put(suspensions::suspend),
         )
         .route("/v1/suspensions/{*scope}", delete(suspensions::resume))
+        .route("/v1/messages", get(messages::list))
+        .route("/v1/messages/{id}", get(messages::show))
+        .route("/v1/messages/{id}/content", get(messages::content))
+        .route("/v1/messages/{id}/{action}", post(messages::act))
         .with_state(admin)
 }
 

@@ -27,9 +27,10 @@ mod agent;
 mod connect;
 mod connection;
 mod disposition;
+mod dropped;
 mod journal;
 mod load;
-mod notes;
+pub(crate) mod notes;
 mod notification;
 mod outcome;
 mod pool;
@@ -45,7 +46,8 @@ use std::time::Duration;
 use config::delivery::NextHopTls;
 use nexthop::{LocalHost, Resolver};
 use queue::QueueError;
-use queue::operation::Limits;
+use queue::operation::{Limits, Notice, Seen};
+use queue::record::Record;
 use queue::worker::{Work, Worker};
 use rustls::RootCertStore;
 use smtp::client::Timeouts;
@@ -183,6 +185,11 @@ impl Delivery {
         tokio::spawn(hasten_changed_routes(Arc::clone(&inner)));
         tokio::spawn(sweep(Arc::clone(&inner)));
         Ok(Self(inner))
+    }
+
+    /// What tells the sender of `seen` that an administrator drops it, if anybody is to be told.
+    pub(crate) fn notice_of_drop(&self, record: &Record, seen: &Seen, why: &str) -> Option<Notice> {
+        dropped::notice(&self.0.settings(), record, seen, why)
     }
 
     /// Grants and expired tasks that are being worked on.

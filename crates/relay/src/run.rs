@@ -149,6 +149,7 @@ impl Relay {
             active: active.clone(),
             rejection,
             worker: worker.clone(),
+            delivery: delivery.clone(),
             counts,
             registry,
             draining: Arc::clone(&draining),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::process::{Receiver, Redis, http, succeed};
+use super::process::{Receiver, Redis, http, kurier, succeed};
 use super::site::{PASSWORD, Site, SiteSettings, USERNAME};
 use crate::eventually::{eventually, holds};
 
@@ -31,10 +31,8 @@ fn redis(redis: &Redis, command: &[&str]) -> Result<String> {
     )
 }
 
-/// How many tasks are held.
-const HELD: &str = "return redis.call('ZCARD', redis.call('KEYS', '*:hold')[1] or 'none')";
-
-/// `damage` is a script over the record's key of a queued message.
+/// `damage` is a script over the record's key that leaves a copy of the record at the key with `:whole`
+/// behind it.
 fn is_held(damage: &str) -> Result<()> {
     let (receiver, folder) = (Receiver::start()?, tempfile::tempdir()?);
     let store = Redis::start(folder.path())?;
@@ -52,7 +50,8 @@ fn is_held(damage: &str) -> Result<()> {
     })?;
     let keys = redis(&store, &["--raw", "KEYS", "*:m:*"])?;
     let key = keys.lines().next().context("the record's key")?;
-    redis(&store, &["EVAL", damage, "1", key])?;
+    let script = format!("redis.call('COPY', KEYS[1], KEYS[1] .. ':whole')\n{damage}");
+    redis(&store, &["EVAL", &script, "1", key])?;
 
     mode(r#"{"defer": false}"#)?;
     eventually("the relay finds it", LONG, || {
@@ -66,13 +65,26 @@ fn is_held(damage: &str) -> Result<()> {
     ensure!(arrived[0].id == "whole", "{} arrived", arrived[0].id);
     ensure!(site.process.is_running()?, "the relay has ended");
 
-    let held = || redis(&store, &["--raw", "EVAL", HELD, "0"]);
+    let id = key.rsplit(':').next().context("an id")?;
+    let server = format!("127.0.0.1:{}", site.management);
+    let queue = |arguments: &[&str]| {
+        let mut command = Command::new(kurier()?);
+        command.args(["queue", "--server", &server]).args(arguments);
+        succeed(&mut command)
+    };
     eventually("it is held", LONG, || {
-        holds(held()?.trim() == "1", "not yet")
+        let shown = queue(&["show", id])?;
+        holds(
+            shown.contains("held") && shown.contains("cannot be read"),
+            shown,
+        )
     })?;
-    let kept = redis(&store, &["--raw", "EXISTS", key])?;
-    ensure!(kept.trim() == "1", "the record has gone");
     ensure!(receiver.arrivals().len() == 1, "half a message arrived");
+
+    redis(&store, &["COPY", &format!("{key}:whole"), key, "REPLACE"])?;
+    queue(&["release", id])?;
+    let arrived = receiver.wait_for(2, LONG)?;
+    ensure!(arrived[1].id == "damaged", "{} arrived", arrived[1].id);
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Site {
     pub(crate) process: Running,
     /// The port of the listener with STARTTLS.
     pub(crate) submission: u16,
+    pub(crate) management: u16,
     /// The port of the listener that begins with TLS.
     pub(crate) implicit: u16,
     folder: tempfile::TempDir,
@@ -55,9 +56,12 @@ impl Site {
         if let Some(url) = settings.redis {
             fs::write(path.join("redis-url"), url)?;
         }
-        let (submission, implicit) = (free_port()?, free_port()?);
+        let (submission, implicit, management) = (free_port()?, free_port()?, free_port()?);
         let file = path.join("relay.yaml");
-        fs::write(&file, document(path, settings, submission, implicit))?;
+        fs::write(
+            &file,
+            document(path, settings, submission, implicit, management),
+        )?;
         let process = Running::start(
             Command::new(kurier()?)
                 .args(["relay", "--config"])
@@ -67,6 +71,7 @@ impl Site {
         Ok(Self {
             process,
             submission,
+            management,
             implicit,
             folder,
         })
@@ -100,7 +105,13 @@ impl Drop for Site {
     }
 }
 
-fn document(folder: &Path, settings: &SiteSettings<'_>, submission: u16, implicit: u16) -> String {
+fn document(
+    folder: &Path,
+    settings: &SiteSettings<'_>,
+    submission: u16,
+    implicit: u16,
+    management: u16,
+) -> String {
     let folder = folder.display();
     let source = match settings.redis {
         Some(_) => format!("{{type: Redis, redis: {{urlFile: {folder}/redis-url}}}}"),
@@ -124,7 +135,7 @@ listeners:
   auth: {{required: true, mechanisms: [PLAIN, LOGIN]}}
 queue: {{source: {source}, retry: {{initial: 1s, max: 1s}}}}
 telemetry: {{log: {{format: Json, filter: '{filter}'}}}}
-admin: {{health: null, management: null}}
+admin: {{health: null, management: '127.0.0.1:{management}'}}
 drain: {{acceptFor: 0s, deadline: 10s}}
 credentials:
 - username: {USERNAME}

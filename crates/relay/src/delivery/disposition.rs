@@ -52,6 +52,8 @@ pub(super) enum Event<'a> {
     Unsendable(Unsendable),
     /// The stored message cannot be sent to anybody.
     Malformed,
+    /// An administrator does not want it to be delivered.
+    Dropped,
     /// The message's lifetime is over.
     Expired,
 }
@@ -126,6 +128,8 @@ pub(super) fn verdict(event: Event<'_>, is_last: bool) -> Verdict {
         Event::Unsendable(unsendable) => (Failed, Transaction, unsendable.status()),
         Event::Malformed => (Failed, Transaction, EnhancedStatus::permanent(6, 0)),
         // RFC 3463 §3.5: delivery time expired. What kept it from being delivered was transient.
+        // RFC 3463 §3.8: refused by policy.
+        Event::Dropped => (Failed, Recipient, EnhancedStatus::permanent(7, 1)),
         Event::Expired => (Failed, Recipient, EnhancedStatus::transient(4, 7)),
     };
     Verdict {
@@ -470,6 +474,7 @@ mod tests {
                 (Failed, Transaction, "5.3.4"),
             ),
             (Event::Malformed, (Failed, Transaction, "5.6.0")),
+            (Event::Dropped, (Failed, Recipient, "5.7.1")),
             (Event::Expired, (Failed, Recipient, "4.4.7")),
         ] {
             for is_last in [false, true] {

@@ -9,6 +9,7 @@ use smtp::{Content, ForwardPath, ReversePath};
 use telemetry::TraceContext;
 
 use super::disposition::{Event, verdict};
+use super::notification::About;
 use super::report::{Said, Told, report};
 use super::{Inner, Settings};
 
@@ -68,7 +69,7 @@ pub(super) async fn load(
         }
         Err(Unusable::Content(why)) => {
             let verdict = verdict(Event::Malformed, true);
-            let open = open_recipients(&record, &claim);
+            let open = open_recipients(&record, About::of(&claim));
             let said = Arc::new(Said::Words(why));
             let told = open
                 .map(|(recipient, _)| Told::new(recipient, verdict, &said))
@@ -106,18 +107,16 @@ enum Unusable {
     Content(String),
 }
 
-fn open_recipients<'r>(
+/// Recipients without an outcome, by their index.
+pub(super) fn open_recipients<'r>(
     record: &'r Record,
-    claim: &'r Claim,
+    about: About<'r>,
 ) -> impl Iterator<Item = (u16, &'r str)> {
-    let task = record
-        .header
-        .tasks
-        .get(usize::from(claim.handle().task.ordinal));
+    let task = record.header.tasks.get(usize::from(about.task.ordinal));
     let recipients = task.into_iter().flat_map(|task| &task.recipients);
-    let is_open = |index: u16| {
-        claim
-            .state()
+    let is_open = move |index: u16| {
+        about
+            .state
             .resolved
             .iter()
             .all(|(known, _)| *known != index)
@@ -139,7 +138,7 @@ impl Load {
         }
         let reverse_path = ReversePath::parse(&format!("<{}>", header.reverse_path))
             .map_err(|_| Unusable::Task("its reverse-path is malformed"))?;
-        let open = open_recipients(record, claim)
+        let open = open_recipients(record, About::of(claim))
             .map(|(index, address)| {
                 ForwardPath::parse(&format!("<{address}>"))
                     .map(|path| (index, path))

@@ -7,37 +7,37 @@ use smtp::EnhancedStatus;
 /// The last word on each recipient that is still open. Written by one pod, read by another.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// When the task was first tried.
-    pub(super) first_ms: u64,
-    pub(super) last_ms: u64,
+    pub(crate) first_ms: u64,
+    pub(crate) last_ms: u64,
     /// The sender has been told that the message is late.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) delay_told: bool,
+    pub(crate) delay_told: bool,
     /// Recipients that got the same answer share an entry.
-    pub(super) answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Answer {
-    pub(super) recipients: Vec<u16>,
-    pub(super) status: String,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) recipients: Vec<u16>,
+    pub(crate) status: String,
+    pub(crate) text: String,
     /// Whether `text` is what a peer replied.
-    pub(super) is_reply: bool,
+    pub(crate) is_reply: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
 impl Notes {
     /// Reads what an earlier attempt wrote. What cannot be read is worth nothing more.
-    pub(super) fn read(octets: &[u8]) -> Self {
+    pub(crate) fn read(octets: &[u8]) -> Self {
         serde_json::from_slice(octets).unwrap_or_default()
     }
 
     /// Adds what `recipient` was told last.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         recipient: u16,
         status: EnhancedStatus,
@@ -66,7 +66,7 @@ impl Notes {
     }
 
     /// Their stored form, within the queue's bound: the longest lists lose their texts first.
-    pub(super) fn write(&mut self) -> Bytes {
+    pub(crate) fn write(&mut self) -> Bytes {
         loop {
             // Numbers, strings and lists of them always have a JSON form.
             let octets = serde_json::to_vec(self).unwrap_or_default();
@@ -77,7 +77,7 @@ impl Notes {
         }
     }
 
-    pub(super) fn answer(&self, recipient: u16) -> Option<&Answer> {
+    pub(crate) fn answer(&self, recipient: u16) -> Option<&Answer> {
         self.answers
             .iter()
             .find(|answer| answer.recipients.contains(&recipient))

@@ -1,8 +1,8 @@
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use message::dsn::{Action, Notification, Reason, RecipientReport};
-use queue::id::{MessageId, QueueId};
-use queue::record::{Form, Header, NewMessage, Recipient, Record, Task};
+use queue::id::{MessageId, QueueId, TaskId};
+use queue::record::{Form, Header, NewMessage, Recipient, Record, Task, TaskState};
 use queue::worker::Claim;
 use smtp::{Content, Mailbox, Reply};
 use telemetry::TraceContext;
@@ -13,11 +13,27 @@ use super::notes::Notes;
 use super::report::{Said, Told};
 use crate::body::describe;
 
+/// A task and what is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) task: TaskId,
+    pub(super) state: &'a TaskState,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn of(claim: &'a Claim) -> Self {
+        Self {
+            task: claim.handle().task,
+            state: claim.state(),
+        }
+    }
+}
+
 /// The message that tells the sender whom of `told` its message failed for, or is late for, as `action` has
 /// it; `None` when there is nobody to be told (RFC 5321 §6.1) or nothing to tell.
 pub(super) fn notification(
     settings: &Settings,
-    claim: &Claim,
+    about: About<'_>,
     record: &Record,
     told: &[Told],
     action: Action,
@@ -25,7 +41,7 @@ pub(super) fn notification(
 ) -> Option<NewMessage> {
     let header = &record.header;
     let sender = Mailbox::parse(&header.reverse_path).ok()?;
-    let task = header.tasks.get(usize::from(claim.handle().task.ordinal))?;
+    let task = header.tasks.get(usize::from(about.task.ordinal))?;
     let disposition = match action {
         Action::Failed => Disposition::Failed,
         Action::Delayed { .. } => Disposition::Deferred,
@@ -47,7 +63,7 @@ pub(super) fn notification(
         return None;
     }
     let now = Timestamp::now();
-    let last_attempt = last_attempt(claim, now, &concerned);
+    let last_attempt = last_attempt(about, now, &concerned);
     let reports: Vec<RecipientReport<'_>> = concerned
         .iter()
         .map(|concerned| RecipientReport {
@@ -57,7 +73,7 @@ pub(super) fn notification(
             last_attempt,
         })
         .collect();
-    let id = derived_id(claim, action, &concerned);
+    let id = derived_id(about, action, &concerned);
     let original = match header.body.form {
         Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
         Form::Raw => Content::from_raw(&record.content.concat()),
@@ -67,7 +83,7 @@ pub(super) fn notification(
         to: &sender,
         reporting_mta: &settings.hostname,
         id: &id.to_string(),
-        original_id: &claim.handle().task.message.to_string(),
+        original_id: &about.task.message.to_string(),
         arrival: timestamp(header.received_unix_ms),
         now,
         recipients: &reports,
@@ -145,25 +161,29 @@ impl Words {
 }
 
 /// Now, unless what was said is of an earlier attempt; and none where there was none.
-fn last_attempt(claim: &Claim, now: Timestamp, concerned: &[Concerned<'_>]) -> Option<Timestamp> {
+fn last_attempt(
+    about: About<'_>,
+    now: Timestamp,
+    concerned: &[Concerned<'_>],
+) -> Option<Timestamp> {
     let is_of_now = |concerned: &Concerned<'_>| {
         matches!(*concerned.told.said, Said::Reply { .. } | Said::Failure(_))
     };
     if concerned.iter().any(is_of_now) {
         return Some(now);
     }
-    let last_ms = Notes::read(&claim.state().notes).last_ms;
+    let last_ms = Notes::read(&about.state.notes).last_ms;
     (last_ms > 0).then(|| timestamp(last_ms))
 }
 
 /// The same for every attempt to settle the same outcome, so that a repetition can be told from
 /// another notification: by its message, its task, which attempt it was and for whom.
-fn derived_id(claim: &Claim, action: Action, concerned: &[Concerned<'_>]) -> MessageId {
-    let task = claim.handle().task;
+fn derived_id(about: About<'_>, action: Action, concerned: &[Concerned<'_>]) -> MessageId {
+    let task = about.task;
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(&task.message.octets());
     hash.update(&task.ordinal.to_be_bytes());
-    hash.update(&claim.state().attempts.to_be_bytes());
+    hash.update(&about.state.attempts.to_be_bytes());
     if let Action::Delayed { .. } = action {
         hash.update(b"delayed");
     }

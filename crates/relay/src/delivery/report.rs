@@ -16,7 +16,7 @@ use super::connect::Failure;
 use super::disposition::{Disposition, Verdict};
 use super::journal::{JournalLine, JournalRecipient};
 use super::notes::{Answer, Notes};
-use super::notification::notification;
+use super::notification::{About, notification};
 use super::outcome::OutcomeLabel;
 use super::{Inner, Outcome, OutcomeKind, Settings, retry};
 use crate::metrics::LabelValue as _;
@@ -172,8 +172,9 @@ pub(super) fn report(
     };
     let context = finish_span(settings, record, &claim, parent, &delivered, &failed);
     let action = late.or((!failed.is_empty()).then_some(Action::Failed));
-    let notification =
-        action.and_then(|action| notification(settings, &claim, record, &told, action, context));
+    let notification = action.and_then(|action| {
+        notification(settings, About::of(&claim), record, &told, action, context)
+    });
     let reporter = Reporter {
         inner,
         claim: &claim,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use config::Status;
 use config::status::Durability;
+use queue::Queue as _;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -206,4 +207,86 @@ async fn suspensions() {
 
     world.queue.set(State::Unreachable);
     assert_eq!(put(route).await, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_what_is_done_to_them() {
+    let world = World::new().await;
+    let send = async |head: &str, body: &str| {
+        let stream = TcpStream::connect(world.address("management"))
+            .await
+            .unwrap();
+        let (code, body) = http(stream, head, body).await;
+        (
+            code,
+            serde_json::from_str::<serde_json::Value>(&body).unwrap(),
+        )
+    };
+    let get = async |path: &str| send(&format!("GET {path} HTTP/1.1\r\n"), "").await;
+    let post =
+        async |path: &str, body: &str| send(&format!("POST {path} HTTP/1.1\r\n"), body).await;
+    let pause = r#"{"enabled":false}"#;
+    send("PUT /v1/claiming HTTP/1.1\r\n", pause).await;
+    world.client().await.submit().await;
+    let (code, list) = get("/v1/messages?sender=example.org&limit=5").await;
+    assert_eq!(code, 200, "{list}");
+    let task = &list["tasks"][0];
+    assert_eq!(task["place"], "ready", "{list}");
+    assert_eq!(task["sender"], "app@example.org");
+    assert_eq!(task["recipients"][0]["address"], "user@example.net");
+    let (message, task) = (&task["message"], &task["task"]);
+    let message = format!("/v1/messages/{}", message.as_str().unwrap());
+    let task = format!("/v1/messages/{}", task.as_str().unwrap());
+    let (_, shown) = get(&message).await;
+    assert_eq!(
+        shown["tasks"][0]["recipients"][0]["outcome"],
+        serde_json::Value::Null
+    );
+
+    for (path, expected) in [
+        ("/v1/messages?place=nowhere", 400),
+        ("/v1/messages?plaice=ready", 400),
+        ("/v1/messages?cursor=7a", 400),
+        ("/v1/messages?olderThan=long", 400),
+        ("/v1/messages/nonsense", 400),
+        ("/v1/messages/00000000000000000000000000", 404),
+        ("/v1/messages/00000000000000000000000000/content", 404),
+    ] {
+        let (code, answer) = get(path).await;
+        assert_eq!(code, expected, "{path}: {answer}");
+        assert!(answer["error"].is_string(), "{path}: {answer}");
+    }
+    for (action, body, expected) in [
+        ("burn", "{}", 404),
+        ("hold", r#"{"notify":true}"#, 400),
+        ("hold", r#"{"because":"x"}"#, 422),
+        ("hold", "", 400),
+    ] {
+        let (code, answer) = post(&format!("{message}/{action}"), body).await;
+        assert_eq!(code, expected, "{action} {body}: {answer}");
+        assert!(answer["error"].is_string(), "{answer}");
+    }
+    for (of, action, result) in [
+        (&message, "retry", "unchanged"),
+        (&message, "hold", "done"),
+        (&task, "hold", "unchanged"),
+        (&task, "release", "done"),
+        (&task, "hold", "done"),
+    ] {
+        let (code, answer) =
+            post(&format!("{of}/{action}"), r#"{"user":"jo","reason":"why"}"#).await;
+        assert_eq!(code, 200, "{answer}");
+        assert_eq!(answer["results"][0]["result"], result, "{action}");
+    }
+    assert_eq!(world.queue.counts().await.unwrap().held, 1);
+    let (_, list) = get("/v1/messages?place=held").await;
+    assert_eq!(list["tasks"][0]["holdReason"], "why");
+    let (code, content) = world.get("management", &format!("{message}/content")).await;
+    assert_eq!(code, 200);
+    assert!(content.contains("Subject: x"), "{content}");
+    assert_eq!(post(&format!("{task}/drop"), "{}").await.0, 200);
+    assert_eq!(post(&format!("{task}/drop"), "{}").await.0, 404);
+
+    world.queue.set(State::Unreachable);
+    assert_eq!(get("/v1/messages").await.0, 503);
 }
