@@ -39,6 +39,8 @@ pub struct Notification<'a> {
     pub recipients: &'a [RecipientReport<'a>],
     /// The original, as it is in the queue. Of a delayed one the header section is enough.
     pub original: &'a Content,
+    /// How many octets the original has. Of a large one the header section is enough, too.
+    pub original_size: u64,
 }
 
 /// What became of the recipients (RFC 3464 §2.3.3).
@@ -108,7 +110,7 @@ impl Notification<'_> {
         head.push_str(&format!("\r\n--{boundary}\r\n"));
         let room = MAX_LENGTH.saturating_sub(head.len());
         let returned = match self.action {
-            Action::Failed => Returned::new(self.original, room),
+            Action::Failed => Returned::new(self.original, self.original_size, room),
             // Its sender need not send it again.
             Action::Delayed { .. } => Returned::headers(self.original, room),
         };

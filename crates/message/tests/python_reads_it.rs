@@ -93,6 +93,7 @@ fn notification() {
         now: "2026-11-24T09:00:01Z".parse().unwrap(),
         recipients: &recipients,
         original: &Content::from_raw(original).unwrap(),
+        original_size: original.len() as u64,
     };
     python(READ_NOTIFICATION, &notification.to_content());
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use config::admin::StatusListener;
 use config::listener::{Listener, ListenerTls, Mechanism, Role, TlsMode};
 use config::{Digest, Loaded, Manifest, Network, RelayConfig};
+use queue::record::INLINE;
 use rustls::ServerConfig;
 use smtp::server::{Authentication, StartTls};
 
@@ -142,7 +143,8 @@ impl ListenerPolicy {
         let offers_authentication = tls.is_some() && !listener.auth.mechanisms.is_empty();
         let limits = &loaded.config.limits;
         let mut session = smtp::server::Config::new(hostname.clone());
-        session.max_message_size = limits.message_size.min(MAX_INLINE_MESSAGE);
+        session.max_message_size = limits.message_size;
+        session.max_part_size = INLINE;
         session.max_recipients = usize::try_from(limits.recipients).unwrap_or(usize::MAX);
         if tls.is_some() && !implicit_tls {
             session.starttls = StartTls::Offered;
@@ -227,6 +229,3 @@ fn mechanism(configured: &Mechanism) -> smtp::Mechanism {
         Mechanism::Plain => smtp::Mechanism::Plain,
     }
 }
-
-/// A message is one value in the queue's store, and a larger one would hold up everybody else's.
-pub const MAX_INLINE_MESSAGE: u64 = 1024 * 1024;

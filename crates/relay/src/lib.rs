@@ -39,7 +39,7 @@ pub mod routing;
 mod run;
 mod tls;
 
-pub use active::{CompileError, MAX_INLINE_MESSAGE};
+pub use active::CompileError;
 pub use check::check;
 pub use run::{Relay, Settings, StartError, run, timing};
 pub use tls::TlsError;

@@ -4,20 +4,26 @@
 //! [`Conversation::data`], [`Conversation::message`]. All but the last only look at what is in
 //! memory, so a session answers a pipelined batch without waiting. The last makes the message what
 //! it will be for ever (trace fields, tasks, hash) and says 250 only once the queue has confirmed it.
+//! A large message comes by [`Conversation::part`] instead, part by part, each put aside in the queue
+//! before the next is read, and [`Conversation::large_message`].
 
 mod intake;
+mod upload;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use jiff::Timestamp;
+use message::TooManyHops;
 use queue::durability::Durability;
 use queue::id::TaskId;
-use queue::record::NewMessage;
+use queue::record::{INLINE, NewMessage};
 use queue::worker::{EnqueueError, Worker};
-use smtp::server::{MailRequest, Message, Protocol};
-use smtp::{Credentials, EnhancedStatus, ForwardPath, HeloName, Reply, ReplyCode};
+use smtp::server::{LargeMessage, MailRequest, Message, Protocol};
+use smtp::{Content, Credentials, EnhancedStatus, ForwardPath, HeloName, Reply, ReplyCode};
 use telemetry::span::{self, SpanName};
 use telemetry::{Attribute, Span, TraceContext};
 use tokio::sync::watch;
@@ -29,7 +35,10 @@ use crate::delivery::{Outcome, OutcomeKind, Outcomes};
 use crate::listener::TlsParameters;
 use crate::listener::limits::Connections;
 use crate::metrics::{Authentication, Metrics, Refusal};
-use intake::Envelope;
+use intake::{Envelope, Intake};
+use upload::Upload;
+use uploads::Reservation;
+pub(crate) use uploads::Uploads;
 
 /// What the connections share.
 pub(crate) struct Reception {
@@ -44,9 +53,14 @@ pub(crate) struct Reception {
     /// All sessions end where they are.
     pub(crate) cut_off: CancellationToken,
     pub(crate) pod_name: String,
+    pub(crate) uploads: Uploads,
 }
 
 impl Reception {
+    fn is_filled_over(&self, percent: u8) -> bool {
+        self.queue.borrow().fill > Some(percent)
+    }
+
     pub(crate) fn active(&self) -> Arc<Active> {
         Arc::clone(&self.active.borrow())
     }
@@ -74,6 +88,10 @@ struct Transaction {
     standing: Standing,
     declared_size: Option<u64>,
     data: Option<OpenData>,
+    /// Room for a large message.
+    reservation: Option<Reservation>,
+    /// What of one has come.
+    upload: Option<Upload>,
 }
 
 impl Conversation {
@@ -164,7 +182,9 @@ impl Conversation {
         {
             return self.refuse(refused);
         }
-        if self.reception.queue.borrow().fill > Some(NEARLY_FULL) {
+        let is_large = request.parameters.size > Some(LARGE);
+        let bound = if is_large { FILLING } else { NEARLY_FULL };
+        if self.reception.is_filled_over(bound) {
             return self.refuse(queue_full());
         }
         self.transaction = Some(Transaction {
@@ -174,6 +194,8 @@ impl Conversation {
             standing,
             declared_size: request.parameters.size,
             data: None,
+            reservation: None,
+            upload: None,
         });
         accepted(1, 0)
     }
@@ -196,6 +218,12 @@ impl Conversation {
             return unavailable("The queue is not available, try again later");
         }
         if let Some(transaction) = &mut self.transaction {
+            if transaction.declared_size > Some(INLINE as u64) {
+                match self.reception.uploads.reserve() {
+                    Ok(reservation) => transaction.reservation = Some(reservation),
+                    Err(refused) => return self.refuse(refused),
+                }
+            }
             transaction.data = Some(OpenData::new(&self.reception.metrics));
         }
         accepted(0, 0)
@@ -207,7 +235,102 @@ impl Conversation {
         let (Some(transaction), Some(said)) = (self.transaction.take(), said) else {
             return unavailable("The transaction is lost, try again");
         };
-        let envelope = Envelope {
+        match intake::take_in(message, &self.envelope(&transaction, said)) {
+            Ok(intake) => self.accept(intake, &transaction, said).await,
+            Err(loops) => self.refuse_loop(loops),
+        }
+    }
+
+    /// Puts a part of a large message aside, from `recipients` known by now. While that takes its time
+    /// the client is not read from.
+    pub(crate) async fn part(
+        &mut self,
+        part: Vec<Bytes>,
+        recipients: &[ForwardPath],
+        said: Option<Said<'_>>,
+    ) -> Reply {
+        let (Some(mut transaction), Some(said)) = (self.transaction.take(), said) else {
+            return unavailable("The transaction is lost, try again");
+        };
+        match self
+            .put_aside(part, recipients, &mut transaction, said)
+            .await
+        {
+            Ok(()) => {
+                self.transaction = Some(transaction);
+                accepted(0, 0)
+            }
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    async fn put_aside(
+        &self,
+        part: Vec<Bytes>,
+        recipients: &[ForwardPath],
+        transaction: &mut Transaction,
+        said: Said<'_>,
+    ) -> Result<(), Refused> {
+        let reception = &self.reception;
+        let mut upload = match transaction.upload.take() {
+            Some(upload) => upload,
+            None => {
+                if transaction.reservation.is_none() {
+                    transaction.reservation = Some(reception.uploads.wait().await?);
+                }
+                let head = Content::header_section_of(&part).map_err(|error| {
+                    tracing::error!(%error, "a session has handed over what it must not");
+                    Refused(Refusal::QueueUnavailable, unavailable("Try again later"))
+                })?;
+                let head = intake::head(&head, recipients, &self.envelope(transaction, said))
+                    .map_err(|loops| self.loops(loops))?;
+                Upload::new(head, reception.worker.clone())
+            }
+        };
+        let octets = upload.stored() + part.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        if octets > LARGE && reception.is_filled_over(FILLING) {
+            return Err(queue_full());
+        }
+        upload.add(part).await.map_err(|error| {
+            let client = self.peer.ip();
+            tracing::warn!(queue_id = %upload.id(), %client, %error, "not accepted");
+            not_queued(&error)
+        })?;
+        transaction.upload = Some(upload);
+        Ok(())
+    }
+
+    /// As [`Conversation::message`], where all of the content has been put aside.
+    pub(crate) async fn large_message(
+        &mut self,
+        message: LargeMessage,
+        said: Option<Said<'_>>,
+    ) -> Reply {
+        let (Some(mut transaction), Some(said)) = (self.transaction.take(), said) else {
+            return unavailable("The transaction is lost, try again");
+        };
+        let Some(mut upload) = transaction.upload.take() else {
+            return unavailable("The content is lost, try again");
+        };
+        let body = match upload.finish().await {
+            Ok(body) => body,
+            Err(error) => {
+                let client = self.peer.ip();
+                tracing::warn!(queue_id = %upload.id(), %client, %error, "not accepted");
+                return self.refuse(not_queued(&error));
+            }
+        };
+        let envelope = self.envelope(&transaction, said);
+        let intake = intake::take_in_large(message, upload.head.clone(), body, &envelope);
+        let reply = self.accept(intake, &transaction, said).await;
+        if reply.is_positive() {
+            upload.enqueued();
+        }
+        reply
+    }
+
+    fn envelope<'a>(&'a self, transaction: &'a Transaction, said: Said<'a>) -> Envelope<'a> {
+        Envelope {
             client: self.peer.ip().to_canonical(),
             tls: self.tls,
             said,
@@ -216,16 +339,21 @@ impl Conversation {
             role: transaction.policy.role,
             pod_name: &self.reception.pod_name,
             received: Timestamp::now(),
-        };
-        let recipients = message.forward_paths.len();
-        let reverse_path = message.reverse_path.clone();
-        let mut intake = match intake::take_in(message, &envelope) {
-            Ok(intake) => intake,
-            Err(loops) => {
-                tracing::warn!(client = %self.peer.ip(), %reverse_path, "not accepted: {loops}");
-                return self.refuse(Refused(Refusal::Hops, loops.reply()));
-            }
-        };
+        }
+    }
+
+    fn loops(&self, loops: TooManyHops) -> Refused {
+        tracing::warn!(client = %self.peer.ip(), "not accepted: {loops}");
+        Refused(Refusal::Hops, loops.reply())
+    }
+
+    fn refuse_loop(&self, loops: TooManyHops) -> Reply {
+        self.refuse(self.loops(loops))
+    }
+
+    async fn accept(&self, mut intake: Intake, transaction: &Transaction, said: Said<'_>) -> Reply {
+        let recipients = intake.recipients;
+        let reverse_path = intake.reverse_path;
         let mut receive = span::start_at(
             SpanName::SmtpReceive,
             intake.parent.as_ref(),
@@ -238,7 +366,7 @@ impl Conversation {
         if let Some(message_id) = &intake.message_id {
             receive.set(Attribute::MessagingMessageId, message_id);
         }
-        self.describe(&mut receive, &transaction, said, recipients);
+        self.describe(&mut receive, transaction, said, recipients);
         for span in [&mut receive, &mut enqueue] {
             span.set(Attribute::QueueId, format_args!("{id}"));
             span.set(Attribute::RelayPod, &self.reception.pod_name);
@@ -295,7 +423,6 @@ impl Conversation {
         if !reply.is_positive() {
             receive.fail("the message was not accepted");
         }
-        drop(transaction);
         reply
     }
 
@@ -436,6 +563,9 @@ fn unavailable(text: &'static str) -> Reply {
 
 /// Of the queue's store, in percent: what is left is for what is there already, so that it drains.
 const NEARLY_FULL: u8 = 85;
+/// Above this, in percent, no message over [`LARGE`] is taken: one of them may be all that is left.
+const FILLING: u8 = 80;
+const LARGE: u64 = 1 << 20;
 
 fn queue_full() -> Refused {
     Refused(

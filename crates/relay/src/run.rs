@@ -25,7 +25,7 @@ use crate::delivery::{Delivery, Outcome, Outcomes};
 use crate::listener;
 use crate::listener::limits::Connections;
 use crate::metrics::{Metrics, Observation, Observed};
-use crate::reception::Reception;
+use crate::reception::{Reception, Uploads};
 use crate::tls::Resumption;
 
 /// What a relay is started with.
@@ -166,6 +166,7 @@ impl Relay {
             drain: CancellationToken::new(),
             cut_off: CancellationToken::new(),
             pod_name: settings.pod_name,
+            uploads: Uploads::default(),
         });
         let (idle, cut_off) = (reception.drain.clone(), reception.cut_off.clone());
         let (closing, sessions) = (CancellationToken::new(), TaskTracker::new());

@@ -9,7 +9,7 @@
 //!    * [`Output::StartTls`]: make the handshake, then [`Session::handle_tls_established`] or
 //!      [`Session::handle_tls_failed`].
 //!    * [`Output::Event`]: [`Event::Ready`] and [`Event::Finished`] allow the next
-//!      [`Session::send`]. At [`Event::FinalDot`] decide whether the message may still be sent, and
+//!      [`Session::send`]. [`Event::Content`] asks for content that is sent piece by piece. At [`Event::FinalDot`] decide whether the message may still be sent, and
 //!      call [`Session::release_final_dot`] or [`Session::withhold`] before the collected octets are
 //!      written. [`Event::Failed`] is the last event.
 //!    * [`Output::Close`]: close the connection.
@@ -26,7 +26,7 @@ mod transaction;
 pub use capabilities::{Capabilities, SizeLimit};
 pub use config::{ClearTextAuthentication, Config, Timeouts, Tls};
 pub use event::{
-    Event, Failure, FailureCause, Finished, Output, Phase, RecipientOutcome, Transaction,
+    Event, Failure, FailureCause, Finished, Output, Payload, Phase, RecipientOutcome, Transaction,
     Unsendable, Violation,
 };
 pub use session::{SendError, Session};

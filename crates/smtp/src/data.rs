@@ -5,6 +5,7 @@ mod content;
 mod reader;
 mod stuffing;
 
+pub(crate) use content::Scan;
 pub use content::{Content, ContentError, Lines, RawSlices};
 pub use reader::{DataLimits, DataReader, DataRefusal};
-pub use stuffing::DotStuffing;
+pub use stuffing::{DotStuffing, Unstuffing};

@@ -47,6 +47,6 @@ pub use address::{
     ReversePath,
 };
 pub use command::{Body, MailParameters, RecipientParameters};
-pub use data::Content;
+pub use data::{Content, ContentError};
 pub use reply::{EnhancedStatus, Reply, ReplyCode, Severity, StatusClass};
 pub use sasl::{Credentials, Mechanism, Secret};

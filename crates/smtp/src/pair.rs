@@ -8,8 +8,9 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
+use crate::data::ContentError;
 use crate::reply::Reply;
 use crate::{client, server};
 
@@ -25,6 +26,8 @@ pub struct Pair {
     pub server_events: Vec<server::Event>,
     /// What to do at [`client::Event::FinalDot`].
     pub final_dot: FinalDot,
+    /// What to send at [`client::Event::Content`].
+    pub pieces: Vec<Bytes>,
     /// How handshakes end.
     pub handshake: Handshake,
     /// How many octets cross the network at a time.
@@ -55,6 +58,7 @@ impl Pair {
             client_events: Vec::new(),
             server_events: Vec::new(),
             final_dot: FinalDot::Release,
+            pieces: Vec::new(),
             handshake: Handshake::Succeeds,
             cut: usize::MAX,
             written_by_client: Vec::new(),
@@ -202,12 +206,22 @@ impl Pair {
                             FinalDot::Withhold => self.client.withhold(self.now),
                         }
                     }
+                    if matches!(event, client::Event::Content) && self.stream().is_err() {
+                        self.client.withhold(self.now);
+                    }
                     self.client_events.push(event);
                 }
                 client::Output::Close => self.to_server.end = End::Closing,
             }
         }
         progress
+    }
+
+    fn stream(&mut self) -> Result<(), ContentError> {
+        for piece in std::mem::take(&mut self.pieces) {
+            self.client.send_content(self.now, piece)?;
+        }
+        self.client.end_content(self.now)
     }
 
     fn shake_hands(&mut self) {

@@ -12,6 +12,7 @@
 //!      [`Session::authentication_refused`]; then call [`Session::handle_input`] again, since
 //!      nothing is consumed while an event awaits its answer. Answering within the loop makes one
 //!      `Write` of all replies to a pipelined group.
+//!      Nor is anything read then, so a client that sends much waits too.
 //!    * [`Output::Write`]: write it.
 //!    * [`Output::StartTls`]: make the handshake, then [`Session::handle_tls_established`]; if it
 //!      fails, drop the connection.
@@ -31,6 +32,8 @@ mod session;
 pub use config::{
     Authentication, ClearTextAuthentication, Config, ConnectionSecurity, StartTls, Timeouts,
 };
-pub use event::{Abandonment, AuthenticationRequest, Event, MailRequest, Message, Output};
+pub use event::{
+    Abandonment, AuthenticationRequest, Event, LargeMessage, MailRequest, Message, Output,
+};
 pub use phase::{Phase, Protocol};
 pub use session::Session;

@@ -69,7 +69,7 @@ async fn submit(
             "<{}>",
             recipient(planned.number)
         ))?],
-        content: Content::from_raw(&planned.raw)?,
+        content: Content::from_raw(&planned.raw)?.into(),
     };
     session.send(Instant::now(), transaction)?;
     let Step::Finished(finished) = drive(session, stream).await? else {

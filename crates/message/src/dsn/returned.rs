@@ -12,8 +12,8 @@ pub(super) enum Returned {
 
 impl Returned {
     /// Chooses by what fits into `room`.
-    pub(super) fn new(original: &Content, room: usize) -> Self {
-        let fits = original.raw_len() <= MAX_WHOLE as u64 && original.stuffed_len() <= room as u64;
+    pub(super) fn new(original: &Content, size: u64, room: usize) -> Self {
+        let fits = size <= MAX_WHOLE as u64 && original.stuffed_len() <= room as u64;
         if fits && lines_fit(original) {
             Self::Message(original.clone())
         } else {

@@ -58,6 +58,7 @@ impl Case {
             now: "2026-11-24T09:00:01Z".parse().unwrap(),
             recipients: &vec![report; self.count],
             original: &self.original,
+            original_size: self.original.raw_len(),
         }
         .to_content()
     }
@@ -187,6 +188,7 @@ fn local_reasons_are_told_without_a_remote_host() {
         now: Timestamp::UNIX_EPOCH,
         recipients: &[report],
         original: &case.original,
+        original_size: case.original.raw_len(),
     };
     let text = String::from_utf8(notification.to_content().to_raw()).unwrap();
     let report = "Status: 5.1.2\r\n\

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::MessageId;
 use crate::queue::{Queue, QueueError};
 
-/// Content of at most this many octets follows the header of its record.
+/// Content of up to about this many octets follows the header of its record; larger content is in
+/// chunks.
 pub const INLINE: usize = 256 << 10;
 
 /// Octets of every chunk but the last. What an allocator adds to a value of 512 KiB takes it over a

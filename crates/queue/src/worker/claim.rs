@@ -240,8 +240,8 @@ impl Claim {
         }
     }
 
-    /// One chunk of the message's content, from 0, where `record` says that it is in chunks. Waits for
-    /// the back end as long as the claim can be relied on.
+    /// One chunk of the message's content, from 0, where `record` says that it is in chunks. Waits some
+    /// seconds for a back end that does not answer: the next hop waits too.
     ///
     /// # Errors
     /// As [`Body::chunk`](crate::record::Body::chunk).
@@ -254,7 +254,9 @@ impl Claim {
                 .body
                 .chunk(&*self.shared.queue, message, number);
             match read.await {
-                Err(ChunkError::Queue(error)) if self.shared.lease.is_fresh() => {
+                Err(ChunkError::Queue(error))
+                    if failures < CHUNK_FAILURES && self.shared.lease.is_fresh() =>
+                {
                     tracing::debug!(%error, "a chunk could not be read");
                 }
                 read => return read,
@@ -504,5 +506,7 @@ impl RecordUnavailable {
 
 struct NotBegun;
 
+/// So often the read of a chunk fails before it is given up: some ten seconds.
+const CHUNK_FAILURES: u32 = 10;
 /// Records fetched ahead of the task that is being delivered: four, of at most 256 KiB and a bit.
 const READ_AHEAD: usize = 4;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue::Queue;
+use queue::record::{CHUNK, ChunkError};
 use queue::worker::EnqueueError;
 
 use crate::faulty::{Fault, Operation};
@@ -241,4 +242,36 @@ async fn a_body_given_up_is_dropped_even_after_a_failure() {
         .until("dropped", |_| world.queue.model().remains().bodies == 0)
         .await;
     assert_eq!(world.queue.pending_faults(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_is_read_through_a_short_outage() {
+    let world = World::new();
+    let worker = world.worker();
+    let mut large = message("large.example");
+    large.content.clear();
+    (large.header.body.stored, large.header.body.chunks) = (CHUNK as u64 + 3, 2);
+    for (number, length) in [(0, CHUNK), (1, 3)] {
+        let staged = worker.stage(large.id, number, vec![b'x'; length].into());
+        staged.await.unwrap();
+    }
+    worker.enqueue(large).await.unwrap();
+    let mut grant = grant(&worker).await;
+    let mut claim = grant.take().unwrap();
+    let record = claim.record().await.unwrap();
+    world.queue.inject(Operation::Read, Fault::Unreachable);
+    world.queue.inject(Operation::Read, Fault::RequestLost);
+    assert_eq!(claim.chunk(&record, 0).await.unwrap().len(), CHUNK);
+    assert_eq!(world.queue.pending_faults(), 0);
+    world.queue.hide_chunks(true);
+    let missing = claim.chunk(&record, 1).await;
+    assert!(
+        matches!(missing, Err(ChunkError::Missing(1))),
+        "{missing:?}"
+    );
+    world.queue.hide_chunks(false);
+    assert_eq!(claim.chunk(&record, 1).await.unwrap().len(), 3);
+    assert!(deliver(&mut grant, claim).await);
+    world.until_empty().await;
+    assert_eq!(world.queue.model().remains().bodies, 0);
 }

@@ -2,7 +2,7 @@
 //! network has: the request lost, the reply lost, the request delayed beyond its error.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -56,6 +56,8 @@ pub(crate) struct Faulty {
     spoilt: Mutex<Vec<TaskId>>,
     /// Messages whose records a newer program has written.
     newer: Mutex<Vec<MessageId>>,
+    /// Chunks cannot be found.
+    hides_chunks: AtomicBool,
     go: Notify,
     /// Percent of calls that go wrong at random, and the state of the randomness.
     chaos: Mutex<(u32, u64)>,
@@ -79,6 +81,7 @@ impl Faulty {
             late: Mutex::default(),
             spoilt: Mutex::default(),
             newer: Mutex::default(),
+            hides_chunks: AtomicBool::new(false),
             go: Notify::new(),
             chaos: Mutex::new((0, 1)),
             counts: Default::default(),
@@ -127,6 +130,11 @@ impl Faulty {
     /// From now on `percent` of all calls go wrong.
     pub(crate) fn chaos(&self, percent: u32, seed: u64) {
         *self.chaos.lock().unwrap() = (percent, seed.max(1));
+    }
+
+    /// Whether all chunks but the first of each body are missing.
+    pub(crate) fn hide_chunks(&self, hides: bool) {
+        self.hides_chunks.store(hides, Ordering::Relaxed);
     }
 
     pub(crate) fn let_go(&self) {
@@ -313,6 +321,9 @@ impl Queue for Faulty {
         message: MessageId,
         number: u32,
     ) -> Result<Option<Bytes>, QueueError> {
+        if number > 0 && self.hides_chunks.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let read = self.model.read_chunk(message, number);
         self.run(Operation::Read, || None, read).await
     }

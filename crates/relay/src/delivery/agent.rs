@@ -3,12 +3,12 @@ use std::sync::Arc;
 use queue::record::Record;
 use queue::worker::{Claim, Grant};
 use smtp::ForwardPath;
-use smtp::client::{FailureCause, Finished, Phase, RecipientOutcome, Transaction};
+use smtp::client::{FailureCause, Finished, Phase, RecipientOutcome};
 use telemetry::Span;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Failure, Hosts};
-use super::connection::{Connection, Transacted};
+use super::connection::{Connection, Guard, Transacted};
 use super::disposition::{Disposition, Event, Scope, verdict};
 use super::load::{Load, load};
 use super::report::{Said, Told, recipients, report};
@@ -49,7 +49,7 @@ impl Agent<'_> {
             return;
         };
         if claim.expires_in().is_zero() {
-            return load.expire(self.inner, self.settings, claim);
+            return load.expire(self.inner, self.settings, claim).await;
         }
         let domain = load.domain();
         let target = self.settings.routes.resolve(&grant.queue.route, &domain);
@@ -87,8 +87,14 @@ impl Agent<'_> {
                 .transact(step, connection, &claim, &load, batch, &mut told)
                 .await
             {
-                Some(again) => open.splice(..0, again).for_each(drop),
-                None => withheld = true,
+                Transaction::Over(again) => open.splice(..0, again).for_each(drop),
+                Transaction::Withheld => withheld = true,
+                Transaction::Unreadable(unread, said) => {
+                    let all = unread.iter().chain(&open);
+                    let verdict = verdict(Event::Unreadable, true);
+                    told.extend(all.map(|(index, _)| Told::new(*index, verdict, &said)));
+                    open.clear();
+                }
             }
             // So that of one transaction at most it is in doubt who has the message.
             let has_more = !withheld && !open.is_empty();
@@ -112,11 +118,11 @@ impl Agent<'_> {
             told,
             withheld,
             last_attempt,
-        );
+        )
+        .await;
     }
 
-    /// Sends the message to `batch`. Returns who is to be tried again at once, or `None` when the
-    /// claim is not certain any more.
+    /// Sends the message to `batch`.
     async fn transact(
         &mut self,
         mut step: Step<'_, '_>,
@@ -125,14 +131,19 @@ impl Agent<'_> {
         load: &Load,
         batch: Vec<(u16, ForwardPath)>,
         told: &mut Vec<Told>,
-    ) -> Option<Vec<(u16, ForwardPath)>> {
+    ) -> Transaction {
         self.inner.metrics.transactions.inc();
-        let transaction = Transaction {
+        let transaction = smtp::client::Transaction {
             reverse_path: load.reverse_path.clone(),
             recipients: batch.iter().map(|(_, path)| path.clone()).collect(),
             content: load.content.clone(),
         };
-        match connection.transact(transaction, claim, self.fenced).await {
+        let guard = Guard {
+            claim,
+            record: &load.record,
+            fenced: self.fenced,
+        };
+        match connection.transact(transaction, guard).await {
             Transacted::Finished(Finished { recipients }) => {
                 let again = tell(&connection, batch, recipients, &mut step.span, told);
                 let may_go_on = connection.is_ready()
@@ -142,16 +153,22 @@ impl Agent<'_> {
                 } else {
                     tokio::spawn(connection.quit());
                 }
-                Some(again)
+                Transaction::Over(again)
             }
             Transacted::Failed(failure) => {
-                Some(self.session_failed(step, &connection, failure, batch, told))
+                Transaction::Over(self.session_failed(step, &connection, failure, batch, told))
+            }
+            Transacted::Unreadable(why) => {
+                let queue_id = claim.handle().task.message;
+                tracing::error!(%queue_id, error = why, "the content of a message cannot be read");
+                step.span.fail(&why);
+                Transaction::Unreadable(batch, Arc::new(Said::Words(why)))
             }
             Transacted::Withheld => {
                 self.inner.metrics.withheld.inc();
                 step.span
                     .fail("the claim was not certain any more, the message was withheld");
-                None
+                Transaction::Withheld
             }
         }
     }
@@ -281,6 +298,16 @@ async fn note_delivered(claim: &Claim, record: &Record, told: &[Told]) -> bool {
         .map(|told| told.recipient)
         .collect();
     delivered.is_empty() || claim.delivered(delivered, recipients(claim, record)).await
+}
+
+/// How a transaction ended.
+enum Transaction {
+    /// These are to be tried again at once; the others were told.
+    Over(Vec<(u16, ForwardPath)>),
+    /// The claim is not certain any more.
+    Withheld,
+    /// The content could not be read to its end, so nobody has the message; and why.
+    Unreadable(Vec<(u16, ForwardPath)>, Arc<Said>),
 }
 
 /// One transaction's surroundings.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use nexthop::HostName;
+use queue::record::Record;
 use queue::worker::Claim;
 use rustls::pki_types::ServerName;
 use smtp::client::{
@@ -19,6 +20,8 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::body::Describing;
 
 /// A connection to a next hop with its SMTP session.
 pub(super) struct Connection {
@@ -32,6 +35,8 @@ pub(super) struct Connection {
     /// Transactions so far.
     sent: u32,
     idle_since: Instant,
+    /// Why the content could not be read to its end.
+    unreadable: Option<String>,
 }
 
 /// How a transaction ended.
@@ -41,6 +46,16 @@ pub(super) enum Transacted {
     Failed(Failure),
     /// The claim is not certain any more, and the peer does not have the message.
     Withheld,
+    /// The content could not be read to its end, and the peer does not have the message.
+    Unreadable(String),
+}
+
+/// What a transaction is about, and what may end it.
+#[derive(Clone, Copy)]
+pub(super) struct Guard<'a> {
+    pub(super) claim: &'a Claim,
+    pub(super) record: &'a Record,
+    pub(super) fenced: &'a CancellationToken,
 }
 
 impl Connection {
@@ -62,6 +77,7 @@ impl Connection {
             address,
             sent: 0,
             idle_since: Instant::now(),
+            unreadable: None,
         };
         match connection.run(None).await {
             Some(Event::Failed(failure)) => Err(failure),
@@ -69,13 +85,12 @@ impl Connection {
         }
     }
 
-    /// Sends one message. The last octet goes out only if `claim` allows it at that moment, and
-    /// everything ends at once when `fenced` is cancelled while no reply to it is due.
+    /// Sends one message. The last octet goes out only if the claim allows it at that moment, and
+    /// everything ends at once when the guard is fenced while no reply to it is due.
     pub(super) async fn transact(
         &mut self,
         transaction: Transaction,
-        claim: &Claim,
-        fenced: &CancellationToken,
+        guard: Guard<'_>,
     ) -> Transacted {
         if self.session.send(Instant::now(), transaction).is_err() {
             // Taken out of the pool or just set up, it is ready; or it is of no use.
@@ -86,12 +101,15 @@ impl Connection {
             });
         }
         self.sent += 1;
-        match self.run(Some((claim, fenced))).await {
+        match self.run(Some(guard)).await {
             Some(Event::Finished(finished)) => Transacted::Finished(finished),
             Some(Event::Failed(failure)) if failure.cause != FailureCause::Withheld => {
                 Transacted::Failed(failure)
             }
-            _ => Transacted::Withheld,
+            _ => match self.unreadable.take() {
+                Some(why) => Transacted::Unreadable(why),
+                None => Transacted::Withheld,
+            },
         }
     }
 
@@ -151,7 +169,7 @@ impl Connection {
     }
 
     /// Does what the session asks for until it has news; `None` when `fenced` cut it short.
-    async fn run(&mut self, guard: Option<(&Claim, &CancellationToken)>) -> Option<Event> {
+    async fn run(&mut self, guard: Option<Guard<'_>>) -> Option<Event> {
         loop {
             let mut news = None;
             let mut closed = false;
@@ -159,6 +177,7 @@ impl Connection {
                 match output {
                     Output::Write(octets) => self.output.push(octets),
                     Output::StartTls => self.start_tls().await,
+                    Output::Event(Event::Content) => self.content(guard).await?,
                     Output::Event(Event::FinalDot) => self.final_dot(guard).await,
                     Output::Event(event) => news = Some(event),
                     Output::Close => closed = true,
@@ -183,14 +202,14 @@ impl Connection {
     /// awaited: that one is waited for whatever happens.
     async fn guarded<'s, F>(
         &'s mut self,
-        guard: Option<(&Claim, &CancellationToken)>,
+        guard: Option<Guard<'_>>,
         step: impl FnOnce(&'s mut Self) -> F,
     ) -> Option<()>
     where
         F: Future<Output = ()>,
     {
         match guard {
-            Some((_, fenced)) if self.session.phase() != Phase::FinalDot => {
+            Some(Guard { fenced, .. }) if self.session.phase() != Phase::FinalDot => {
                 tokio::select! {
                     () = step(self) => Some(()),
                     () = fenced.cancelled() => None,
@@ -203,13 +222,75 @@ impl Connection {
         }
     }
 
+    /// Sends content that is in chunks: while one is written, the next is read. Before the last line can
+    /// follow, all of it was there and is what was accepted; otherwise it is withheld, and so is the
+    /// line. `None` when the guard cut it short.
+    async fn content(&mut self, guard: Option<Guard<'_>>) -> Option<()> {
+        let Some(guard) = guard else {
+            self.session.withhold(Instant::now());
+            return Some(());
+        };
+        let body = &guard.record.header.body;
+        let mut describing = Describing::default();
+        let mut chunk = Some(guard.claim.chunk(guard.record, 0).await);
+        for next in 1..=body.chunks {
+            let octets = match chunk.take()? {
+                Ok(octets) => octets,
+                Err(error) => return self.cut_off(error.to_string()),
+            };
+            describing.add(&octets);
+            if let Err(error) = self.session.send_content(Instant::now(), octets) {
+                return self.cut_off(error.to_string());
+            }
+            while let Some(Output::Write(octets)) = self.session.poll_output() {
+                self.output.push(octets);
+            }
+            let flush = self.guarded(Some(guard), Self::flush);
+            if next < body.chunks {
+                let (flushed, read) = tokio::join!(flush, guard.claim.chunk(guard.record, next));
+                flushed?;
+                chunk = Some(read);
+            } else {
+                flush.await?;
+            }
+            // What the peer says in between ends the session.
+            if let Some(Ok(1..)) = self.stream.read_buf(&mut self.input).now_or_never() {
+                self.session.handle_input(Instant::now(), &mut self.input);
+            }
+            if self.session.phase() != Phase::Content {
+                return Some(());
+            }
+            // A slow peer: the last line would be withheld anyway, sooner or later.
+            if !guard.claim.may_start() {
+                self.session.withhold(Instant::now());
+                return Some(());
+            }
+        }
+        let sent = describing.finish();
+        if (sent.size, &sent.sha256) != (body.size, &body.sha256) {
+            return self.cut_off("the content in the queue is not what was accepted".to_owned());
+        }
+        match self.session.end_content(Instant::now()) {
+            Ok(()) => Some(()),
+            Err(error) => self.cut_off(error.to_string()),
+        }
+    }
+
+    fn cut_off(&mut self, why: String) -> Option<()> {
+        self.unreadable = Some(why);
+        self.output.clear();
+        self.session.withhold(Instant::now());
+        Some(())
+    }
+
     /// Everything but the last line is in `output`. Small messages go out with their last line in
     /// one write, behind the check; of larger ones, whose write may take its time, the content
     /// goes first, so that little time lies between the check and the last octet.
-    async fn final_dot(&mut self, guard: Option<(&Claim, &CancellationToken)>) {
-        let Some((claim, fenced)) = guard else {
+    async fn final_dot(&mut self, guard: Option<Guard<'_>>) {
+        let Some(guard) = guard else {
             return self.session.withhold(Instant::now());
         };
+        let Guard { claim, fenced, .. } = guard;
         let pending: usize = self.output.iter().map(Bytes::len).sum();
         let at_once = (pending <= AT_ONCE)
             .then(|| claim.last_octet_now())
@@ -217,7 +298,7 @@ impl Connection {
         let allowed = match at_once {
             Some(allowed) => allowed,
             None => {
-                let flushed = self.guarded(guard, Self::flush).await;
+                let flushed = self.guarded(Some(guard), Self::flush).await;
                 flushed.is_some()
                     && self.session.phase() == Phase::Content
                     && tokio::select! {

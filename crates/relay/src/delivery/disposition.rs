@@ -54,6 +54,8 @@ pub(super) enum Event<'a> {
     Malformed,
     /// An administrator does not want it to be delivered.
     Dropped,
+    /// The content of the stored message is not all there, or is not what was accepted.
+    Unreadable,
     /// The message's lifetime is over.
     Expired,
 }
@@ -127,9 +129,11 @@ pub(super) fn verdict(event: Event<'_>, is_last: bool) -> Verdict {
         Event::Resolve(failure) => (Deferred, Destination, failure.status()),
         Event::Unsendable(unsendable) => (Failed, Transaction, unsendable.status()),
         Event::Malformed => (Failed, Transaction, EnhancedStatus::permanent(6, 0)),
-        // RFC 3463 §3.5: delivery time expired. What kept it from being delivered was transient.
+        // RFC 3463 §3.4: a fault of this system, which somebody may put right.
+        Event::Unreadable => (Deferred, Transaction, EnhancedStatus::transient(3, 0)),
         // RFC 3463 §3.8: refused by policy.
         Event::Dropped => (Failed, Recipient, EnhancedStatus::permanent(7, 1)),
+        // RFC 3463 §3.5: delivery time expired. What kept it from being delivered was transient.
         Event::Expired => (Failed, Recipient, EnhancedStatus::transient(4, 7)),
     };
     Verdict {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use queue::operation::Rest;
 use queue::record::{Form, Record};
 use queue::worker::{Claim, Outcome, RecordUnavailable};
+use smtp::client::Payload;
 use smtp::{Content, ForwardPath, ReversePath};
 use telemetry::TraceContext;
 
@@ -17,7 +18,7 @@ use super::{Inner, Settings};
 pub(super) async fn expire(inner: &Arc<Inner>, claim: Claim) {
     let settings = inner.settings();
     if let Some((claim, load)) = load(inner, &settings, claim).await {
-        load.expire(inner, &settings, claim);
+        load.expire(inner, &settings, claim).await;
     }
 }
 /// A task's message, ready to be sent.
@@ -26,7 +27,7 @@ pub(super) struct Load {
     pub(super) reverse_path: ReversePath,
     /// Recipients without an outcome, by their index.
     pub(super) open: Vec<(u16, ForwardPath)>,
-    pub(super) content: Content,
+    pub(super) content: Payload,
     pub(super) trace: Option<TraceContext>,
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn load(
             let told = open
                 .map(|(recipient, _)| Told::new(recipient, verdict, &said))
                 .collect();
-            report(inner, settings, claim, &record, told, false, None);
+            report(inner, settings, claim, &record, told, false, None).await;
             None
         }
     }
@@ -145,11 +146,20 @@ impl Load {
                     .map_err(|_| Unusable::Task("a recipient is malformed"))
             })
             .collect::<Result<_, _>>()?;
-        let content = match header.body.form {
-            Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
-            Form::Raw => Content::from_raw(&record.content.concat()),
-        }
-        .map_err(|error| Unusable::Content(error.to_string()))?;
+        let body = &header.body;
+        let content = match (body.form, body.chunks) {
+            (Form::DotStuffed, 0) => Content::from_stuffed(record.content.iter().cloned())
+                .map_err(|error| Unusable::Content(error.to_string()))?
+                .into(),
+            (Form::Raw, 0) => Content::from_raw(&record.content.concat())
+                .map_err(|error| Unusable::Content(error.to_string()))?
+                .into(),
+            (Form::DotStuffed, _) => Payload::Streamed {
+                raw_len: body.size,
+                has_8bit: body.eight_bit,
+            },
+            (Form::Raw, _) => return Err(Unusable::Task("nobody writes raw content in chunks")),
+        };
         let trace = header
             .trace
             .as_deref()
@@ -171,7 +181,7 @@ impl Load {
             .unwrap_or_default()
     }
 
-    pub(super) fn expire(self, inner: &Inner, settings: &Settings, claim: Claim) {
+    pub(super) async fn expire(self, inner: &Inner, settings: &Settings, claim: Claim) {
         let verdict = verdict(Event::Expired, true);
         let notes = super::notes::Notes::read(&claim.state().notes);
         let told = self.open.iter().map(|(recipient, _)| {
@@ -190,6 +200,7 @@ impl Load {
             told,
             false,
             self.trace,
-        );
+        )
+        .await;
     }
 }

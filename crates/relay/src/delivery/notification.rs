@@ -74,10 +74,7 @@ pub(super) fn notification(
         })
         .collect();
     let id = derived_id(about, action, &concerned);
-    let original = match header.body.form {
-        Form::DotStuffed => Content::from_stuffed(record.content.iter().cloned()),
-        Form::Raw => Content::from_raw(&record.content.concat()),
-    };
+    let original = original(record);
     let content = Notification {
         action,
         to: &sender,
@@ -87,8 +84,8 @@ pub(super) fn notification(
         arrival: timestamp(header.received_unix_ms),
         now,
         recipients: &reports,
-        // Of content that cannot be sent nothing is returned.
-        original: &original.unwrap_or_default(),
+        original: &original,
+        original_size: header.body.size,
     }
     .to_content();
     let tenant = header.tenant.clone();
@@ -117,6 +114,19 @@ pub(super) fn notification(
         },
         content: content.into_chunks(),
     })
+}
+
+/// What is returned of the message is in it: all of a small one, the header section of a large one, of
+/// which `record` holds the first chunk if that could be had. Nothing of content that cannot be sent.
+fn original(record: &Record) -> Content {
+    let body = &record.header.body;
+    let original = match (body.form, body.chunks) {
+        (Form::DotStuffed, 0) => Content::from_stuffed(record.content.iter().cloned()),
+        (Form::Raw, 0) => Content::from_raw(&record.content.concat()),
+        (Form::DotStuffed, _) => Content::header_section_of(&record.content),
+        (Form::Raw, _) => return Content::default(),
+    };
+    original.unwrap_or_default()
 }
 
 struct Concerned<'a> {

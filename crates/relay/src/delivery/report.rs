@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -114,7 +115,7 @@ fn leads_elsewhere(inner: &Inner, settings: &Settings, claim: &Claim, record: &R
 
 /// Settles a task with what its recipients were told, and says so to whoever watches. `give_back`
 /// are the recipients that nothing can be said about to go back, and be due, at once.
-pub(super) fn report(
+pub(super) async fn report(
     inner: &Inner,
     settings: &Settings,
     claim: Claim,
@@ -172,9 +173,13 @@ pub(super) fn report(
     };
     let context = finish_span(settings, record, &claim, parent, &delivered, &failed);
     let action = late.or((!failed.is_empty()).then_some(Action::Failed));
-    let notification = action.and_then(|action| {
-        notification(settings, About::of(&claim), record, &told, action, context)
-    });
+    let notification = match action {
+        Some(action) => {
+            let record = with_first_chunk(&claim, record).await;
+            notification(settings, About::of(&claim), &record, &told, action, context)
+        }
+        None => None,
+    };
     let reporter = Reporter {
         inner,
         claim: &claim,
@@ -210,6 +215,22 @@ pub(super) fn report(
         notification,
         journal,
     });
+}
+
+/// Of a large message a notification returns what is in its first chunk.
+async fn with_first_chunk<'a>(claim: &Claim, record: &'a Record) -> Cow<'a, Record> {
+    if record.header.body.chunks == 0 {
+        return Cow::Borrowed(record);
+    }
+    let mut record = record.clone();
+    match claim.chunk(&record, 0).await {
+        Ok(chunk) => record.content = vec![chunk],
+        Err(error) => {
+            let queue_id = claim.handle().task.message;
+            tracing::warn!(%queue_id, %error, "a notification returns nothing of its message");
+        }
+    }
+    Cow::Owned(record)
 }
 
 /// Whether the sender is to be told that the message is late, and has not been.

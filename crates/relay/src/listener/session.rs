@@ -145,6 +145,19 @@ impl Connection {
                 let reply = self.conversation.data();
                 self.session.answer(Instant::now(), &reply);
             }
+            Event::Content(part) => {
+                let protocol = self.session.protocol();
+                let said = self.session.helo_name().map(|helo| Said { helo, protocol });
+                let recipients = self.session.forward_paths();
+                let reply = self.conversation.part(part, recipients, said).await;
+                self.session.answer(Instant::now(), &reply);
+            }
+            Event::LargeMessage(message) => {
+                let protocol = self.session.protocol();
+                let said = self.session.helo_name().map(|helo| Said { helo, protocol });
+                let reply = self.conversation.large_message(message, said).await;
+                self.session.answer(Instant::now(), &reply);
+            }
             Event::Message(message) => {
                 let protocol = self.session.protocol();
                 let said = self.session.helo_name().map(|helo| Said { helo, protocol });

@@ -1,16 +1,18 @@
 //! What a message becomes before it is queued: its trace fields, its id, its tasks, its hash. No
-//! octet of the message is copied; what is put in front is one more slice.
+//! octet of a message that is held whole is copied; what is put in front is one more slice. Of a large
+//! one the trace fields are made when the first part of it has come, everything else at its end.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use config::listener::Role;
 use jiff::Timestamp;
 use message::{HeaderSection, Received, TooManyHops, trace_fields};
 use queue::id::{MessageId, QueueId};
-use queue::record::{Header, NewMessage, Recipient, Task};
-use smtp::server::Message;
-use smtp::{Content, Domain, ForwardPath};
+use queue::record::{Body, Header, NewMessage, Recipient, Task};
+use smtp::server::{LargeMessage, Message};
+use smtp::{Content, Domain, ForwardPath, MailParameters, ReversePath};
 use telemetry::TraceContext;
 
 use super::Said;
@@ -40,20 +42,82 @@ pub(super) struct Intake {
     /// that.
     pub(super) parent: Option<TraceContext>,
     pub(super) message_id: Option<String>,
+    pub(super) reverse_path: ReversePath,
+    pub(super) recipients: usize,
+}
+
+/// What is known of a message from its header section.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) id: MessageId,
+    /// To be put in front.
+    pub(super) trace: Content,
+    parent: Option<TraceContext>,
+    message_id: Option<String>,
+}
+
+/// Of content whose header section is in `content`; the rest may be missing.
+///
+/// # Errors
+/// [`TooManyHops`] when the message loops.
+pub(super) fn head(
+    content: &Content,
+    recipients: &[ForwardPath],
+    envelope: &Envelope<'_>,
+) -> Result<Head, TooManyHops> {
+    let header = HeaderSection::scan(content);
+    header.check_hops()?;
+    let id = new_id(envelope.received);
+    Ok(Head {
+        id,
+        trace: trace(id, &header, recipients, envelope),
+        parent: header
+            .traceparent()
+            .and_then(TraceContext::from_traceparent),
+        message_id: header.message_id().map(str::to_owned),
+    })
 }
 
 /// # Errors
-/// [`TooManyHops`] when the message loops.
+/// As [`head`].
 pub(super) fn take_in(message: Message, envelope: &Envelope<'_>) -> Result<Intake, TooManyHops> {
-    let header = HeaderSection::scan(&message.content);
-    header.check_hops()?;
-    let id = new_id(envelope.received);
     let mut content = message.content;
-    content.prepend(trace(id, &header, &message.forward_paths, envelope));
+    let mut head = head(&content, &message.forward_paths, envelope)?;
+    content.prepend(std::mem::take(&mut head.trace));
+    let body = describe(&content);
+    let message = LargeMessage {
+        reverse_path: message.reverse_path,
+        parameters: message.parameters,
+        forward_paths: message.forward_paths,
+    };
+    Ok(complete(
+        message,
+        head,
+        body,
+        content.into_chunks(),
+        envelope,
+    ))
+}
 
-    let declared_8bit = message.parameters.body == Some(smtp::Body::EightBitMime);
-    let mut body = describe(&content);
-    body.eight_bit |= declared_8bit;
+/// A message whose content has been put aside, and what is known of it.
+pub(super) fn take_in_large(
+    message: LargeMessage,
+    head: Head,
+    body: Body,
+    envelope: &Envelope<'_>,
+) -> Intake {
+    complete(message, head, body, Vec::new(), envelope)
+}
+
+fn complete(
+    message: LargeMessage,
+    head: Head,
+    mut body: Body,
+    content: Vec<Bytes>,
+    envelope: &Envelope<'_>,
+) -> Intake {
+    // Of a large message only what it holds counts: nobody looks at all of it again before it is sent.
+    body.eight_bit |= body.chunks == 0 && is_declared_8bit(&message.parameters);
     let config = &envelope.active.loaded.config;
     let tenant = envelope.standing.tenant(envelope.active);
     let header_of_record = Header {
@@ -75,17 +139,21 @@ pub(super) fn take_in(message: Message, envelope: &Envelope<'_>) -> Result<Intak
         ),
         body,
     };
-    Ok(Intake {
+    Intake {
         message: NewMessage {
-            id,
+            id: head.id,
             header: header_of_record,
-            content: content.into_chunks(),
+            content,
         },
-        parent: header
-            .traceparent()
-            .and_then(TraceContext::from_traceparent),
-        message_id: header.message_id().map(str::to_owned),
-    })
+        parent: head.parent,
+        message_id: head.message_id,
+        recipients: message.forward_paths.len(),
+        reverse_path: message.reverse_path,
+    }
+}
+
+fn is_declared_8bit(parameters: &MailParameters) -> bool {
+    parameters.body == Some(smtp::Body::EightBitMime)
 }
 
 /// One task for each recipient domain: policies, certificate names and routes are a domain's, and

@@ -6,6 +6,7 @@ mod fairness;
 #[allow(dead_code, reason = "the worker's own tests use more of it")]
 mod faulty;
 mod hosts;
+mod large;
 mod name_server;
 mod outcomes;
 mod receiver;

@@ -22,6 +22,7 @@ pub(crate) struct Gate {
     /// Commits that have come to the gate, open or not.
     commits: watch::Sender<u32>,
     accepted: Mutex<Vec<NewMessage>>,
+    staged: Mutex<Vec<MessageId>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,8 @@ pub(crate) enum State {
     Full,
     /// There is little room left.
     NearlyFull,
+    /// There is less room than there could be.
+    Filling,
     /// Commits wait until this changes.
     Held,
     /// What a commit is worth is not what was declared.
@@ -46,6 +49,7 @@ impl Gate {
             state: watch::Sender::new(state),
             commits: watch::Sender::new(0),
             accepted: Mutex::default(),
+            staged: Mutex::default(),
         }
     }
 
@@ -64,6 +68,23 @@ impl Gate {
 
     pub(crate) fn accepted(&self) -> MutexGuard<'_, Vec<NewMessage>> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of each chunk that has come: its message.
+    pub(crate) fn staged(&self) -> MutexGuard<'_, Vec<MessageId>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store loses what is not enqueued.
+    pub(crate) async fn lose_chunks(&self) {
+        for message in self.staged().clone() {
+            self.model.unstage(message).await.unwrap();
+        }
+    }
+
+    /// Messages that have chunks.
+    pub(crate) fn bodies(&self) -> usize {
+        self.model.remains().bodies
     }
 
     fn reach(&self) -> Result<(), QueueError> {
@@ -87,7 +108,11 @@ impl Queue for Gate {
     }
 
     async fn stage(&self, message: MessageId, number: u32, chunk: Bytes) -> Result<(), QueueError> {
-        self.reach()?;
+        self.staged().push(message);
+        match *self.state.borrow() {
+            State::Full => return Err(QueueError::Full("no room".to_owned())),
+            _ => self.reach()?,
+        }
         self.model.stage(message, number, chunk).await
     }
 
@@ -247,6 +272,10 @@ impl Queue for Gate {
     }
 
     fn fill(&self) -> Option<u8> {
-        (*self.state.borrow() == State::NearlyFull).then_some(86)
+        match *self.state.borrow() {
+            State::NearlyFull => Some(86),
+            State::Filling => Some(81),
+            _ => None,
+        }
     }
 }

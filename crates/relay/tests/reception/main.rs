@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod drain;
 mod gate;
+mod large;
 mod limits;
 mod message;
 mod policy;

@@ -115,7 +115,7 @@ async fn not_durable_as_declared() {
 }
 
 /// The worker may take a beat to see that the queue is back.
-async fn until_accepting(world: &World) {
+pub(crate) async fn until_accepting(world: &World) {
     let accepted = async {
         loop {
             let mut probe = Client::hello(world.address("inside")).await;

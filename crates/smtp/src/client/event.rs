@@ -14,8 +14,46 @@ pub struct Transaction {
     pub reverse_path: ReversePath,
     /// The recipients.
     pub recipients: Vec<ForwardPath>,
-    /// The content. Its octets are shared, not copied.
-    pub content: Content,
+    /// The content.
+    pub content: Payload,
+}
+
+/// What a transaction sends.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// All of it. Its octets are shared, not copied.
+    Whole(Content),
+    /// Content that the driver has at hand only piece by piece, and sends at [`Event::Content`].
+    Streamed {
+        /// How many octets the message has (RFC 1870 §3).
+        raw_len: u64,
+        /// Whether there are octets outside ASCII.
+        has_8bit: bool,
+    },
+}
+
+impl Payload {
+    /// How many octets the message has (RFC 1870 §3).
+    pub fn raw_len(&self) -> u64 {
+        match self {
+            Self::Whole(content) => content.raw_len(),
+            Self::Streamed { raw_len, .. } => *raw_len,
+        }
+    }
+
+    /// Whether there are octets outside ASCII.
+    pub fn has_8bit(&self) -> bool {
+        match self {
+            Self::Whole(content) => content.has_8bit(),
+            Self::Streamed { has_8bit, .. } => *has_8bit,
+        }
+    }
+}
+
+impl From<Content> for Payload {
+    fn from(content: Content) -> Self {
+        Self::Whole(content)
+    }
 }
 
 /// What a session wants its driver to do, in this order.
@@ -49,6 +87,10 @@ pub enum Event {
     /// The session is set up: [`send`](super::Session::send) or
     /// [`quit`](super::Session::quit).
     Ready(Capabilities),
+    /// The peer awaits the content of a [`Payload::Streamed`]: [`send_content`](super::Session::send_content)
+    /// for each piece of it, then [`end_content`](super::Session::end_content); or
+    /// [`withhold`](super::Session::withhold) where the rest cannot be had.
+    Content,
     /// Everything but the line that ends the content was put out. Not before
     /// [`release_final_dot`](super::Session::release_final_dot) can the peer accept the message.
     FinalDot,

@@ -10,6 +10,7 @@ use super::event::{
 };
 use super::transaction::Delivery;
 use super::{Capabilities, SizeLimit};
+use crate::data::ContentError;
 use crate::reply::{Reply, ReplyCode, ReplyReader};
 use crate::sasl::ClientExchange;
 
@@ -168,6 +169,39 @@ impl Session {
         Ok(())
     }
 
+    /// Sends a piece of the dot-stuffed content that [`Event::Content`] asked for, cut anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError`] if it would break the line rule; nothing of it is put out. The message is to be
+    /// withheld then.
+    pub fn send_content(&mut self, now: Instant, piece: Bytes) -> Result<(), ContentError> {
+        if let State::Transaction(delivery) = &mut self.state
+            && delivery.scan(&piece)?
+        {
+            self.write(piece);
+            // RFC 5321 §4.5.3.2.5: the time is that of a block of data.
+            self.expect(now, self.config.timeouts.content);
+        }
+        Ok(())
+    }
+
+    /// All of the content is sent; [`Event::FinalDot`] follows.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError`] if it is not as long as announced, or ends within a line. The message is to be
+    /// withheld then.
+    pub fn end_content(&mut self, now: Instant) -> Result<(), ContentError> {
+        if let State::Transaction(delivery) = &mut self.state
+            && delivery.end_content()?
+        {
+            self.event(Event::FinalDot);
+            self.expect(now, self.config.timeouts.content);
+        }
+        Ok(())
+    }
+
     /// Answers [`Event::FinalDot`]: the peer may have the message.
     pub fn release_final_dot(&mut self, now: Instant) {
         if let State::Transaction(delivery) = &mut self.state
@@ -178,7 +212,7 @@ impl Session {
         }
     }
 
-    /// Answers [`Event::FinalDot`]: the peer must not have the message. The session ends, for the
+    /// Answers [`Event::FinalDot`], or [`Event::Content`]: the peer must not have the message. The session ends, for the
     /// connection is the only thing that can be taken back.
     pub fn withhold(&mut self, _now: Instant) {
         if let State::Transaction(delivery) = &self.state

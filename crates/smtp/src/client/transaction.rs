@@ -11,9 +11,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::Capabilities;
 use super::event::{
-    Event, FailureCause, Finished, Phase, RecipientOutcome, Transaction, Violation,
+    Event, FailureCause, Finished, Payload, Phase, RecipientOutcome, Transaction, Violation,
 };
 use super::session::{Session, State};
+use crate::data::{ContentError, Scan};
 use crate::reply::{Reply, ReplyCode, Severity};
 
 /// A transaction under way.
@@ -55,10 +56,33 @@ impl Delivery {
                 Step::Rcpt(_) => Phase::Rcpt,
                 Step::Data => Phase::Data,
             },
-            Stage::DotWithheld => Phase::Content,
+            Stage::Content { .. } | Stage::DotWithheld => Phase::Content,
             Stage::DotSent => Phase::FinalDot,
             Stage::LoneDotSent => Phase::Data,
         }
+    }
+
+    /// Judges a piece of content that is to be sent; false if none is awaited.
+    pub(super) fn scan(&mut self, piece: &[u8]) -> Result<bool, ContentError> {
+        let Stage::Content { scan, sent } = &mut self.stage else {
+            return Ok(false);
+        };
+        scan.chunk(piece)?;
+        *sent += piece.len() as u64;
+        Ok(true)
+    }
+
+    /// Judges the whole of the content that was sent; false if none is awaited.
+    pub(super) fn end_content(&mut self) -> Result<bool, ContentError> {
+        let Stage::Content { scan, sent } = &self.stage else {
+            return Ok(false);
+        };
+        let raw_len = sent.saturating_sub(scan.dots);
+        if scan.line_is_open()? || raw_len != self.transaction.content.raw_len() {
+            return Err(ContentError::Length);
+        }
+        self.stage = Stage::DotWithheld;
+        Ok(true)
     }
 
     /// Lets the final dot go; false if it is not withheld.
@@ -172,14 +196,18 @@ impl Session {
         match delivery.stage {
             Stage::Envelope => self.handle_envelope_reply(now, reply),
             // A peer that refuses in the middle of the content will not read the rest.
-            Stage::DotWithheld if reply.is_transient() || reply.is_permanent() => {
+            Stage::Content { .. } | Stage::DotWithheld
+                if reply.is_transient() || reply.is_permanent() =>
+            {
                 self.fail(FailureCause::Refused(reply));
             }
             Stage::DotSent if reply.severity() != Severity::PositiveIntermediate => {
                 self.finish(Phase::FinalDot, reply);
             }
             Stage::LoneDotSent => self.finish(Phase::Data, reply),
-            Stage::DotWithheld | Stage::DotSent => self.violation(Violation::UnexpectedReply),
+            Stage::Content { .. } | Stage::DotWithheld | Stage::DotSent => {
+                self.violation(Violation::UnexpectedReply)
+            }
         }
     }
 
@@ -239,12 +267,23 @@ impl Session {
             self.write(Bytes::from_static(b".\r\n"));
             return self.expect(now, self.config.timeouts.final_dot);
         }
-        delivery.stage = Stage::DotWithheld;
-        let content = std::mem::take(&mut delivery.transaction.content);
-        for chunk in content.into_chunks() {
-            self.write(chunk);
-        }
-        self.event(Event::FinalDot);
+        let event = match &mut delivery.transaction.content {
+            Payload::Whole(content) => {
+                delivery.stage = Stage::DotWithheld;
+                for chunk in std::mem::take(content).into_chunks() {
+                    self.write(chunk);
+                }
+                Event::FinalDot
+            }
+            Payload::Streamed { .. } => {
+                delivery.stage = Stage::Content {
+                    scan: Scan::default(),
+                    sent: 0,
+                };
+                Event::Content
+            }
+        };
+        self.event(event);
         self.expect(now, self.config.timeouts.content);
     }
 
@@ -280,10 +319,12 @@ enum Step {
     Data,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Stage {
     /// Commands are being answered.
     Envelope,
+    /// The content is being put out, piece by piece.
+    Content { scan: Scan, sent: u64 },
     /// The content was put out, the line that ends it was not.
     DotWithheld,
     /// All was put out.

@@ -3,7 +3,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::DotStuffing;
+use super::{DotStuffing, Unstuffing};
 
 /// The content of a message, header section and body, in the dot-stuffed form of DATA without the
 /// dot line that ends it.
@@ -48,6 +48,34 @@ impl Content {
         let mut out = BytesMut::with_capacity(raw.len() + raw.len() / 64 + 16);
         DotStuffing::default().write(raw, &mut out);
         Self::from_stuffed([out.freeze()])
+    }
+
+    /// The header section of dot-stuffed content, with the empty line behind it, from pieces of it that
+    /// may be cut anywhere; whole lines of it where its end is not in them. What it is not in is not
+    /// looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError`] if sending it would break the line rule.
+    pub fn header_section_of<'a>(
+        pieces: impl IntoIterator<Item = &'a Bytes>,
+    ) -> Result<Self, ContentError> {
+        let mut head = BytesMut::new();
+        for piece in pieces {
+            let seen = head.len().saturating_sub(3);
+            head.extend_from_slice(piece);
+            let found = memchr::memmem::find(head.get(seen..).unwrap_or_default(), b"\r\n\r\n");
+            let end = match found {
+                _ if head.starts_with(b"\r\n") => Some(2),
+                found => found.map(|found| seen + found + 4),
+            };
+            if let Some(end) = end {
+                head.truncate(end);
+                return Self::from_stuffed([head.freeze()]);
+            }
+        }
+        head.truncate(memchr::memrchr(b'\n', &head).map_or(0, |last| last + 1));
+        Self::from_stuffed([head.freeze()])
     }
 
     pub(super) fn from_reader(chunks: Vec<Bytes>, len: u64, dots: u64, has_8bit: bool) -> Self {
@@ -103,7 +131,7 @@ impl Content {
         RawSlices {
             chunks: self.chunks.iter(),
             rest: &[],
-            at_line_start: true,
+            unstuffing: Unstuffing::default(),
         }
     }
 
@@ -144,7 +172,7 @@ impl fmt::Debug for Content {
 pub struct RawSlices<'a> {
     chunks: std::slice::Iter<'a, Bytes>,
     rest: &'a [u8],
-    at_line_start: bool,
+    unstuffing: Unstuffing,
 }
 
 impl<'a> Iterator for RawSlices<'a> {
@@ -152,21 +180,10 @@ impl<'a> Iterator for RawSlices<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            if self.rest.is_empty() {
-                self.rest = self.chunks.next()?;
+            if let Some(slice) = self.unstuffing.next_slice(&mut self.rest) {
+                return Some(slice);
             }
-            if self.at_line_start
-                && let Some(rest) = self.rest.strip_prefix(b".")
-            {
-                self.rest = rest;
-                self.at_line_start = false;
-                continue;
-            }
-            let end = memchr::memmem::find(self.rest, b"\n.").map(|found| found + 1);
-            let (slice, rest) = self.rest.split_at_checked(end.unwrap_or(self.rest.len()))?;
-            self.rest = rest;
-            self.at_line_start = slice.ends_with(b"\n");
-            return Some(slice);
+            self.rest = self.chunks.next()?;
         }
     }
 }
@@ -219,6 +236,9 @@ pub enum ContentError {
     /// An LF without a CR before it.
     #[error("bare LF in message content")]
     BareLineFeed,
+    /// Fewer or more octets than were announced.
+    #[error("message content is not as long as announced")]
+    Length,
     /// A line of a single dot, which would end the content early.
     #[error("message content has a line of a single dot that is not stuffed")]
     DotLine,
@@ -228,13 +248,14 @@ pub enum ContentError {
 }
 
 /// Judges dot-stuffed octets chunk by chunk.
-#[derive(Default)]
-struct Scan {
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
     state: ScanState,
-    dots: u64,
+    /// How many are stuffing.
+    pub(crate) dots: u64,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum ScanState {
     #[default]
     LineStart,
@@ -245,7 +266,7 @@ enum ScanState {
 }
 
 impl Scan {
-    fn chunk(&mut self, chunk: &[u8]) -> Result<(), ContentError> {
+    pub(crate) fn chunk(&mut self, chunk: &[u8]) -> Result<(), ContentError> {
         let mut rest = chunk;
         while let Some((octet, behind)) = rest.split_first() {
             (self.state, rest) = match (self.state, octet) {
@@ -275,7 +296,7 @@ impl Scan {
     }
 
     /// Whether the last line lacks its CRLF.
-    fn line_is_open(&self) -> Result<bool, ContentError> {
+    pub(crate) fn line_is_open(&self) -> Result<bool, ContentError> {
         match self.state {
             ScanState::LineStart => Ok(false),
             ScanState::Text => Ok(true),

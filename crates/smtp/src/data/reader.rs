@@ -23,6 +23,12 @@ pub struct DataReader {
     dots: u64,
     has_8bit: bool,
     refusal: Option<DataRefusal>,
+    /// Octets in `chunks`.
+    held: usize,
+    /// Some of them have been taken away by [`DataReader::take_part`].
+    in_parts: bool,
+    /// Nobody wants the rest.
+    discarding: bool,
 }
 
 impl DataReader {
@@ -39,7 +45,34 @@ impl DataReader {
             dots: 0,
             has_8bit: false,
             refusal: None,
+            held: 0,
+            in_parts: false,
+            discarding: false,
         }
+    }
+
+    /// How many octets are held, of content that may still be good.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes away what is held, in pieces that may be cut anywhere. The content that [`read`](Self::read)
+    /// then gives at its end is empty: its last part is to be taken like the others.
+    pub fn take_part(&mut self) -> Vec<Bytes> {
+        self.in_parts = true;
+        self.held = 0;
+        std::mem::take(&mut self.chunks)
+    }
+
+    /// Whether the content is taken away in parts.
+    pub fn is_in_parts(&self) -> bool {
+        self.in_parts
+    }
+
+    /// Drops what is held and what follows, which is read and judged all the same.
+    pub fn discard(&mut self) {
+        self.discarding = true;
+        self.drop_held();
     }
 
     /// Reads on. `None` if the end is not there yet; the undecided rest stays in `input`.
@@ -57,7 +90,7 @@ impl DataReader {
             Progress::More { at } => {
                 self.check_size(at);
                 self.check_line(at);
-                if self.refusal.is_some() || at >= CHUNK {
+                if self.refusal.is_some() || self.discarding || at >= CHUNK {
                     self.take(input, at);
                 } else {
                     self.scanned = at;
@@ -136,22 +169,31 @@ impl DataReader {
         {
             self.refusal = Some(refusal);
         }
+        self.drop_held();
+    }
+
+    fn drop_held(&mut self) {
         self.chunks = Vec::new();
+        self.held = 0;
     }
 
     fn take(&mut self, input: &mut BytesMut, at: usize) {
         self.taken += at as u64;
         self.scanned = 0;
-        if self.refusal.is_some() {
+        if self.refusal.is_some() || self.discarding {
             input.advance(at);
         } else if at > 0 {
             let chunk = input.split_to(at).freeze();
             self.has_8bit |= !chunk.is_ascii();
+            self.held += chunk.len();
             self.chunks.push(chunk);
         }
     }
 
     fn finish(&mut self) -> Result<Content, DataRefusal> {
+        if self.in_parts && self.refusal.is_none() {
+            return Ok(Content::default());
+        }
         let chunks = std::mem::take(&mut self.chunks);
         match self.refusal {
             Some(refusal) => Err(refusal),

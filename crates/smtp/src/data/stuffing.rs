@@ -1,5 +1,40 @@
 use bytes::{BufMut, BytesMut};
 
+/// Takes dot-stuffing off content that comes in pieces.
+#[derive(Clone, Debug)]
+pub struct Unstuffing {
+    at_line_start: bool,
+}
+
+impl Default for Unstuffing {
+    fn default() -> Self {
+        Self {
+            at_line_start: true,
+        }
+    }
+}
+
+impl Unstuffing {
+    /// The next slice of the message at the front of `stuffed`, taken off it; `None` at its end. Further
+    /// pieces may follow, cut anywhere.
+    pub fn next_slice<'a>(&mut self, stuffed: &mut &'a [u8]) -> Option<&'a [u8]> {
+        if self.at_line_start
+            && let Some(rest) = stuffed.strip_prefix(b".")
+        {
+            *stuffed = rest;
+            self.at_line_start = false;
+        }
+        if stuffed.is_empty() {
+            return None;
+        }
+        let end = memchr::memmem::find(stuffed, b"\n.").map(|found| found + 1);
+        let (slice, rest) = stuffed.split_at_checked(end.unwrap_or(stuffed.len()))?;
+        *stuffed = rest;
+        self.at_line_start = slice.ends_with(b"\n");
+        Some(slice)
+    }
+}
+
 /// Writes content dot-stuffed (RFC 5321 §4.5.2): a dot at the front of a line is doubled.
 ///
 /// It does not judge line ends; [`Content`](super::Content) does.

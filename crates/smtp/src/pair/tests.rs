@@ -1,3 +1,5 @@
+mod large;
+
 use std::time::Duration;
 
 use super::{Answer, FinalDot, Handshake, Pair};
@@ -413,7 +415,7 @@ fn transaction(recipients: &[&str], raw: &[u8]) -> Transaction {
     Transaction {
         reverse_path: "<sender@example.org>".parse().unwrap(),
         recipients: recipients.iter().map(|recipient| path(recipient)).collect(),
-        content: Content::from_raw(raw).unwrap(),
+        content: Content::from_raw(raw).unwrap().into(),
     }
 }
 

@@ -10,6 +10,9 @@ pub struct Config {
     pub hostname: Domain,
     /// The largest message in octets, announced by SIZE.
     pub max_message_size: u64,
+    /// Content is handed over whole, unless it is larger than this many octets: then in parts of about
+    /// as many, so that no session holds much more.
+    pub max_part_size: usize,
     /// How many recipients a transaction may have (RFC 5321 §4.5.3.1.8: at least 100).
     pub max_recipients: usize,
     /// Whether TLS is offered or demanded.
@@ -36,6 +39,7 @@ impl Config {
         Self {
             hostname,
             max_message_size: 50 * 1024 * 1024,
+            max_part_size: usize::MAX,
             max_recipients: 1000,
             starttls: StartTls::NotOffered,
             authentication: Authentication::NotOffered,

@@ -52,6 +52,13 @@ pub enum Event {
     Data,
     /// The whole message is there. A positive answer takes on the responsibility for it.
     Message(Message),
+    /// A part of the content of a large message, dot-stuffed, in pieces that may be cut anywhere. The
+    /// first part holds all of the header section. The client hears nothing of a positive answer; a
+    /// negative one is what it hears at the end of its content, of which nothing more is handed over.
+    Content(Vec<Bytes>),
+    /// All of a message is there whose content was handed over in parts. A positive answer takes on the
+    /// responsibility for it.
+    LargeMessage(LargeMessage),
     /// The open transaction ended without a message. No answer.
     Abandoned(Abandonment),
 }
@@ -87,10 +94,23 @@ pub struct Message {
     pub content: Content,
 }
 
+/// The envelope of a message whose content was handed over in parts.
+#[derive(Debug)]
+pub struct LargeMessage {
+    /// Whom to tell about failures.
+    pub reverse_path: ReversePath,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// The recipients that were accepted, in order.
+    pub forward_paths: Vec<ForwardPath>,
+}
+
 /// Why a transaction ended without a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Abandonment {
+    /// The driver answered a part of the content negatively.
+    Answered,
     /// The stream ended.
     Closed,
     /// The content broke a rule.

@@ -5,12 +5,13 @@ use std::time::Instant;
 use bytes::{BufMut, BytesMut};
 
 use super::config::{Config, ConnectionSecurity};
+use super::content::Incoming;
 use super::event::{Abandonment, Event, Output};
 use super::phase::{Phase, Protocol};
 use super::replies;
 use crate::address::{ForwardPath, HeloName, ReversePath};
 use crate::command::MailParameters;
-use crate::data::{DataLimits, DataReader};
+use crate::data::DataLimits;
 use crate::reply::{Reply, ReplyCode, Severity};
 use crate::sasl::ServerExchange;
 
@@ -101,6 +102,12 @@ impl Session {
     /// What the client called itself.
     pub fn helo_name(&self) -> Option<&HeloName> {
         self.hello.as_ref().map(|hello| &hello.name)
+    }
+
+    /// The recipients of the open transaction that were accepted, in order.
+    pub fn forward_paths(&self) -> &[ForwardPath] {
+        let transaction = self.transaction.as_ref();
+        transaction.map_or(&[], |transaction| &transaction.forward_paths)
     }
 
     /// The protocol for the `with` clause of the trace field.
@@ -195,6 +202,7 @@ impl Session {
     /// Answers the event that awaits it with the usual positive reply.
     pub fn accept(&mut self, now: Instant) {
         let text = match &self.state {
+            State::Answer(Question::Content { .. }) => "",
             State::Answer(Question::Mail(_)) => replies::OK_SENDER,
             State::Answer(Question::Recipient(_)) => replies::OK_RECIPIENT,
             State::Answer(Question::Data) => replies::START_MAIL_INPUT,
@@ -209,6 +217,13 @@ impl Session {
     /// reply of code 421 the session ends.
     pub fn answer(&mut self, now: Instant, reply: &Reply) {
         match &self.state {
+            State::Answer(Question::Content { .. }) => {
+                let Some(Question::Content { incoming, ended }) = self.take_question() else {
+                    return;
+                };
+                let refusal = (!is_positive(reply.severity())).then_some(reply);
+                return self.part_answered(now, incoming, ended, refusal);
+            }
             State::Answer(Question::Authenticate)
             | State::Command
             | State::Authentication(_)
@@ -242,12 +257,25 @@ impl Session {
         })
     }
 
+    fn take_question(&mut self) -> Option<Question> {
+        match std::mem::replace(&mut self.state, State::Command) {
+            State::Answer(question) => Some(question),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
     fn apply_answer(&mut self, now: Instant, severity: Severity) {
-        let State::Answer(question) = std::mem::replace(&mut self.state, State::Command) else {
+        let Some(question) = self.take_question() else {
             return;
         };
         let positive = is_positive(severity);
         match question {
+            Question::Content { incoming, ended } => {
+                return self.part_answered(now, incoming, ended, None);
+            }
             Question::Mail(transaction) if positive => self.transaction = Some(transaction),
             Question::Recipient(forward_path) if positive => {
                 if let Some(transaction) = &mut self.transaction {
@@ -256,7 +284,7 @@ impl Session {
             }
             Question::Data if positive => {
                 let limits = DataLimits::with_size(self.config.max_message_size);
-                self.state = State::Content(DataReader::new(limits));
+                self.state = State::Content(Incoming::new(limits));
                 self.deadline = now + self.config.timeouts.content;
                 return;
             }
@@ -332,7 +360,7 @@ impl Session {
 pub(super) enum State {
     Command,
     Authentication(ServerExchange),
-    Content(DataReader),
+    Content(Incoming),
     Answer(Question),
     TlsHandshake,
     Closed,
@@ -342,6 +370,11 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) enum Question {
     Authenticate,
+    Content {
+        incoming: Incoming,
+        /// Nothing comes behind it.
+        ended: bool,
+    },
     Mail(Transaction),
     Recipient(ForwardPath),
     Data,

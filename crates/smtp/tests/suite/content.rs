@@ -155,3 +155,22 @@ fn octets_are_not_copied() {
     assert_eq!(content.chunks()[0].as_ptr(), address);
     assert_eq!(&input[..], b"QUIT\r\n");
 }
+
+#[test]
+fn the_header_section_is_found_however_it_is_cut() {
+    let found = |stuffed: &[u8], cut: usize| {
+        let pieces: Vec<_> = stuffed.chunks(cut).map(Bytes::copy_from_slice).collect();
+        Content::header_section_of(&pieces).map(|section| section.chunks().concat())
+    };
+    for cut in 1..20 {
+        let check = |stuffed: &[u8], section: &[u8]| {
+            assert_eq!(found(stuffed, cut).as_deref(), Ok(section), "cut {cut}");
+        };
+        check(b"a: b\r\n\r\nc\r\n\r\n", b"a: b\r\n\r\n");
+        check(b"\r\nc\r\n\r\nd", b"\r\n");
+        check(b"..a: b\r\n\r\nc", b"..a: b\r\n\r\n");
+        check(b"a: b\r\nc: cut sh", b"a: b\r\n");
+        check(b"a: cut sh", b"");
+        assert_eq!(found(b"a\nb\r\n\r\n", cut), Err(ContentError::BareLineFeed));
+    }
+}

@@ -183,7 +183,7 @@ proptest! {
                 let transaction = client::Transaction {
                     reverse_path: ReversePath::Null,
                     recipients: vec!["<a@b.example>".parse().unwrap(); 2],
-                    content: Content::from_raw(b"x\r\n").unwrap(),
+                    content: Content::from_raw(b"x\r\n").unwrap().into(),
                 };
                 prop_assert_eq!(session.send(epoch(), transaction), Ok(()));
             }

@@ -143,6 +143,13 @@ pub(super) async fn act(
 /// What a notice returns to the sender.
 async fn readable(admin: &Admin, found: &Found) -> Result<Record, Problem> {
     match admin.worker.record(found.message).await? {
+        // Of a large message the notice returns what is in its first chunk.
+        Some(Ok(mut record)) if record.header.body.chunks > 0 => {
+            let body = &record.header.body;
+            let first = admin.worker.chunk(body, found.message, 0).await;
+            record.content = first.into_iter().collect();
+            Ok(record)
+        }
         Some(Ok(record)) => Ok(record),
         Some(Err(error)) => Err(Problem(
             StatusCode::CONFLICT,

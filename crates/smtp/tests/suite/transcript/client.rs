@@ -62,7 +62,7 @@ impl Run {
         let transaction = Transaction {
             reverse_path: paths.next().unwrap().parse().unwrap(),
             recipients: paths.map(|path| path.parse().unwrap()).collect(),
-            content: Content::from_raw(&unescape(raw)).unwrap(),
+            content: Content::from_raw(&unescape(raw)).unwrap().into(),
         };
         if let Err(error) = self.session.send(self.now, transaction) {
             self.happened.push(format!("E: {error}"));
