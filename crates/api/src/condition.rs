@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Accepted {
     /// With what is not carried out to the letter, if anything.
-    Accepted { notes: Vec<String> },
+    Accepted,
     /// Fields contradict each other.
     Invalid(Vec<String>),
     /// A credential or route names a relay of another namespace.
@@ -209,7 +209,7 @@ impl From<Accepted> for Verdict {
     fn from(accepted: Accepted) -> Self {
         use Accepted as A;
         let (truth, reason, message) = match accepted {
-            A::Accepted { notes } => (Truth::True, "Accepted", notes.join("; ")),
+            A::Accepted => (Truth::True, "Accepted", String::new()),
             A::Invalid(problems) => (Truth::False, "Invalid", problems.join("; ")),
             A::RefNotPermitted { relay, namespace } => (
                 Truth::False,
@@ -462,7 +462,7 @@ mod tests {
         let mut verdicts = vec![
             Programmed::Programmed.into(),
             reachable.into(),
-            Accepted::Accepted { notes: vec![] }.into(),
+            Accepted::Accepted.into(),
             ResolvedRefs::ResolvedRefs.into(),
         ];
         verdicts.push(ready(&verdicts));

@@ -123,8 +123,8 @@ pub(crate) fn retry() -> Value {
 /// RFC 5321 §4.5.3.1.7 asks for at least 64 KiB.
 pub(crate) fn message_size() -> Value {
     json!([{
-        "rule": "quantity(self).compareTo(quantity('64Ki')) >= 0 && quantity(self).compareTo(quantity('1Gi')) <= 0",
-        "message": "limits.messageSize must be from 64Ki to 1Gi",
+        "rule": "quantity(self).compareTo(quantity('64Ki')) >= 0 && quantity(self).compareTo(quantity('50Mi')) <= 0",
+        "message": "limits.messageSize must be from 64Ki to 50Mi",
     }])
 }
 

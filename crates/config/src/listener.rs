@@ -85,7 +85,7 @@ pub enum Mechanism {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Octets of one message. What is in force is smaller while messages are stored in one piece.
+    /// Octets of one message, 64Ki to 50Mi.
     #[serde(with = "crate::quantity")]
     pub message_size: u64,
     /// Recipients of one mail transaction (RFC 5321 §4.5.3.1.8 asks for at least 100).
@@ -95,6 +95,9 @@ pub struct Limits {
     /// Open connections from one client address.
     pub connections_per_client: u32,
 }
+
+/// What [`Limits::message_size`] may be. RFC 5321 §4.5.3.1.7: at least 64 KiB.
+pub const MESSAGE_SIZE: std::ops::RangeInclusive<u64> = 64 << 10..=50 << 20;
 
 impl Default for Limits {
     fn default() -> Self {

@@ -165,6 +165,13 @@ fn mistakes_name_line_and_field() {
     );
     check(
         "queue:",
+        "limits: {messageSize: 51Mi}\nqueue:",
+        7,
+        "limits.messageSize",
+        "50Mi",
+    );
+    check(
+        "queue:",
         "limits: {recipients: 50001}\nqueue:",
         7,
         "limits.recipients",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::attachments::Attachments;
 use crate::credential::Credential;
+use crate::listener::MESSAGE_SIZE;
 use crate::queue::{Durability, Source};
 use crate::redis_url::RedisUrl;
 use crate::relay::{RelayConfig, SCHEMA};
@@ -213,9 +214,8 @@ fn limits(config: &RelayConfig, found: &mut Found) {
             format!("must not be more than {MAX_RECIPIENTS}"),
         );
     }
-    // RFC 5321 §4.5.3.1.7: at least 64 KiB.
-    if limits.message_size < 64 << 10 {
-        found.add("limits.messageSize", "must be at least 64Ki");
+    if !MESSAGE_SIZE.contains(&limits.message_size) {
+        found.add("limits.messageSize", "must be from 64Ki to 50Mi");
     }
 }
 

@@ -149,7 +149,7 @@ fn standing(credential: &MailCredential, context: &Context) -> Option<Standing> 
             "not accepted",
         );
     }
-    let accepted = Accepted::Accepted { notes: Vec::new() };
+    let accepted = Accepted::Accepted;
     let view = context.view(&namespace, &relay);
     let said = credential.status.as_ref();
     if view.is_none() && said.is_some_and(|s| is_current(&s.conditions, credential.meta())) {

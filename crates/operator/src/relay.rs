@@ -114,10 +114,7 @@ async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, Reconc
     let refs = dereference(&context.cluster, &valid).await?;
     let missing = refs.resolved(&valid);
     if missing != ResolvedRefs::ResolvedRefs {
-        let progress = Progress::Unresolved {
-            relay: &valid,
-            missing,
-        };
+        let progress = Progress::Unresolved(missing);
         return unserved(&context, &relay, &identity, &progress, &mut memory).await;
     }
     let attached = attach(&valid, refs.credentials.clone(), refs.routes.clone());
@@ -148,10 +145,7 @@ async fn round(relay: MailRelay, context: Arc<Context>) -> Result<Action, Reconc
     )
     .await;
     if let Err(error @ ApplyError::Foreign { .. }) = applied {
-        let progress = Progress::Blocked {
-            relay: &valid,
-            problem: error.to_string(),
-        };
+        let progress = Progress::Blocked(error.to_string());
         return unserved(&context, &relay, &identity, &progress, &mut memory).await;
     }
     applied?;

@@ -98,7 +98,7 @@ fn standing(
     let uid = route.uid().unwrap_or_default();
     match view.as_ref().and_then(|view| view.routes.get(&uid)) {
         None => (
-            Accepted::Accepted { notes: Vec::new() },
+            Accepted::Accepted,
             Programmed::Pending(format!(
                 "MailRelay {relay} has not taken it up: see its conditions"
             )),

@@ -102,7 +102,7 @@ pub enum NextHopTls {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Of one message. While messages are stored in one piece at most 1Mi is in force.
+    /// Of one message, 64Ki to 50Mi.
     #[schemars(
         regex(pattern = crate::pattern::SIZE),
         length(max = 16),

@@ -24,15 +24,9 @@ pub(crate) enum Progress<'a> {
     /// The spec cannot be carried out.
     Refused(Accepted),
     /// Something it names is missing.
-    Unresolved {
-        relay: &'a ValidRelay,
-        missing: ResolvedRefs,
-    },
+    Unresolved(ResolvedRefs),
     /// Children could not be written for a reason a person must clear.
-    Blocked {
-        relay: &'a ValidRelay,
-        problem: String,
-    },
+    Blocked(String),
     Applied(Box<AppliedRelay<'a>>),
 }
 
@@ -74,30 +68,27 @@ pub(crate) fn status(
 }
 
 fn verdicts(progress: &Progress<'_>, now: Timestamp) -> Vec<Verdict> {
-    let accepted = |relay: &ValidRelay| Accepted::Accepted {
-        notes: relay.notes.clone(),
-    };
     match progress {
         Progress::Refused(refusal) => {
             let pending = "not accepted; what was served before is served on".to_owned();
             vec![refusal.clone().into(), Programmed::Pending(pending).into()]
         }
-        Progress::Unresolved { relay, missing } => {
+        Progress::Unresolved(missing) => {
             let pending =
                 "waits for what is missing; what was served before is served on".to_owned();
             vec![
-                accepted(relay).into(),
+                Accepted::Accepted.into(),
                 missing.clone().into(),
                 Programmed::Pending(pending).into(),
             ]
         }
-        Progress::Blocked { relay, problem } => vec![
-            accepted(relay).into(),
+        Progress::Blocked(problem) => vec![
+            Accepted::Accepted.into(),
             ResolvedRefs::ResolvedRefs.into(),
             Programmed::Pending(problem.clone()).into(),
         ],
         Progress::Applied(applied) => vec![
-            accepted(applied.relay).into(),
+            Accepted::Accepted.into(),
             ResolvedRefs::ResolvedRefs.into(),
             tls(applied, now).into(),
             programmed(applied).into(),

@@ -345,10 +345,7 @@ fn a_relay_that_cannot_be_carried_out_says_why() {
         namespace: "mail".to_owned(),
         name: "redis".to_owned(),
     };
-    let unresolved = Progress::Unresolved {
-        relay: &relay,
-        missing,
-    };
+    let unresolved = Progress::Unresolved(missing);
     let (status, _) = super::status(
         &unresolved,
         &fixtures::identity(),

@@ -34,8 +34,6 @@ pub(crate) struct ValidRelay {
     pub(crate) replicas: i32,
     pub(crate) pods: Pods,
     pub(crate) grace: Duration,
-    /// What is not carried out to the letter.
-    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -102,7 +100,7 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         .and_then(|text| problems.parse("queue.delayNotice", config::duration::parse(text)));
     let size = problems.parse(
         "limits.messageSize",
-        config::quantity::parse(&spec.limits.message_size),
+        message_size(&spec.limits.message_size),
     );
     let percent = u8::try_from(spec.telemetry.sampling_percent)
         .map_err(|_| "a percentage is a number from 0 to 100")
@@ -207,7 +205,6 @@ pub(crate) fn validate(identity: Identity, spec: &MailRelaySpec) -> Result<Valid
         replicas: spec.replicas.unwrap_or(DEFAULT_REPLICAS),
         pods,
         grace: Duration::from_secs(grace.unsigned_abs()),
-        notes: notes(size, &spec.limits.message_size),
         identity,
     })
 }
@@ -310,23 +307,22 @@ fn container_port(port: u16) -> u16 {
     }
 }
 
-/// Until messages are stored in several pieces.
-const LARGEST_INLINE: u64 = 1 << 20;
-
-fn notes(size: u64, written: &str) -> Vec<String> {
-    if size <= LARGEST_INLINE {
-        return Vec::new();
-    }
-    vec![format!(
-        "limits.messageSize is {written}, but 1Mi is in force: this version stores a message in one piece"
-    )]
-}
-
 fn is_reserved(label: &str) -> bool {
     label.starts_with("kurier.dev/") || label.starts_with("app.kubernetes.io/")
 }
 
 const DEFAULT_REPLICAS: i32 = 2;
+
+/// An object may be older than the rule of its schema.
+fn message_size(written: &str) -> Result<u64, String> {
+    let size = config::quantity::parse(written).map_err(|error| error.to_string())?;
+    let bounds = config::listener::MESSAGE_SIZE;
+    if bounds.contains(&size) {
+        Ok(size)
+    } else {
+        Err("must be from 64Ki to 50Mi".to_owned())
+    }
+}
 
 #[derive(Default)]
 struct Problems(Vec<String>);

@@ -52,21 +52,19 @@ fn the_smallest_relay() {
     assert_eq!(relay.listeners[0].certificate, Certificate::SelfIssued);
     assert!(relay.listeners[0].auth.required);
     assert_eq!(relay.grace.as_secs(), 90);
-    assert!(
-        relay.notes[0].contains("1Mi is in force"),
-        "{:?}",
-        relay.notes
-    );
 }
 
 #[test]
-fn a_size_that_is_in_force_needs_no_note() {
-    assert!(
-        with(json!({"limits": {"messageSize": "1Mi"}}))
-            .unwrap()
-            .notes
-            .is_empty()
-    );
+fn a_size_out_of_bounds_is_refused() {
+    for (written, good) in [
+        ("64Ki", true),
+        ("50Mi", true),
+        ("63Ki", false),
+        ("1Gi", false),
+    ] {
+        let relay = with(json!({"limits": {"messageSize": written}}));
+        assert_eq!(relay.is_ok(), good, "{written}");
+    }
 }
 
 #[test]

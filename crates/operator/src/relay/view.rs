@@ -66,7 +66,6 @@ pub(super) fn view(applied: &AppliedRelay<'_>, attached: &Attached, passwords: &
         })
     };
     let served = |uid: &str| is_served(applied.observation, applied.manifest, uid);
-    let accepted = || Accepted::Accepted { notes: Vec::new() };
     let mut credentials = HashMap::new();
     for credential in &attached.credentials {
         let (served, waiting) = served(&credential.uid);
@@ -74,7 +73,7 @@ pub(super) fn view(applied: &AppliedRelay<'_>, attached: &Attached, passwords: &
             credential.uid.clone(),
             AttachedView {
                 generation: credential.generation,
-                accepted: accepted(),
+                accepted: Accepted::Accepted,
                 served,
                 waiting,
                 content: handover(&credential.uid, &credential.username),
@@ -88,7 +87,7 @@ pub(super) fn view(applied: &AppliedRelay<'_>, attached: &Attached, passwords: &
             route.uid.clone(),
             AttachedView {
                 generation: route.generation,
-                accepted: accepted(),
+                accepted: Accepted::Accepted,
                 served,
                 waiting,
                 content: (),
