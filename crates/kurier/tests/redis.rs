@@ -1,24 +1,16 @@
 //! A relay whose queue is in a Redis, as a document for `--config` says: what it trusts, and what
 //! it does while the files that others keep for it are wrong.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-
-/// Ended with its owner.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use support::{Process, free_port};
 
 /// A Redis that speaks nothing but TLS, with a certificate of a private authority in `folder`.
 fn redis(folder: &Path, port: u16) -> Process {
@@ -199,12 +191,6 @@ fn until<T>(relay: &mut Process, mut look: impl FnMut() -> Option<T>) -> T {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address: SocketAddr = listener.local_addr().unwrap();
-    address.port()
 }
 
 const PATIENCE: Duration = Duration::from_secs(120);
