@@ -339,7 +339,6 @@ fn a_relay_that_cannot_be_carried_out_says_why() {
     assert_eq!(transitions.len(), 3);
     assert_eq!(status.replicas, 3, "what is served is served on");
 
-    let relay = fixtures::relay();
     let missing = ResolvedRefs::SecretNotFound {
         field: "queue.redis.urlSecretRef".to_owned(),
         namespace: "mail".to_owned(),
