@@ -17,6 +17,10 @@ pub struct Act {
 }
 
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are few at a time, and none is kept"
+)]
 pub enum Action {
     /// Ends the task. Without a notice nobody hears of it.
     Drop { notice: Option<Notice> },

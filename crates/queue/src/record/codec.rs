@@ -149,10 +149,7 @@ impl Record {
         } else {
             vec![content]
         };
-        Ok(Self {
-            header: header,
-            content,
-        })
+        Ok(Self { header, content })
     }
 }
 

@@ -217,6 +217,7 @@ async fn replicas_of_valkey_say_what_they_have_synced() {
         .arg(&["NO", "ONE"])
         .exec(&mut pair.replica.client())
         .unwrap();
+    config_set(&pair.replica, "min-replicas-to-write", "0");
     let promoted = at(pair.replica.url(), Level::Memory);
     until(async || {
         promoted
@@ -225,7 +226,6 @@ async fn replicas_of_valkey_say_what_they_have_synced() {
             .is_ok_and(|d| d.verified().is_some())
     })
     .await;
-    config_set(&pair.replica, "min-replicas-to-write", "0");
     assert_eq!(promoted.counts().await.unwrap().ready, 2);
 }
 

@@ -172,7 +172,7 @@ pub(super) async fn report(
         Rest::None
     };
     let context = finish_span(settings, record, &claim, parent, &delivered, &failed);
-    let action = late.or((!failed.is_empty()).then_some(Action::Failed));
+    let action = late.or_else(|| (!failed.is_empty()).then_some(Action::Failed));
     let notification = match action {
         Some(action) => {
             let record = with_first_chunk(&claim, record).await;
