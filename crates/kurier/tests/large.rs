@@ -129,7 +129,7 @@ fn send(port: u16, subject: &str, size: usize) -> Option<[u8; 32]> {
     let mut hash = Sha256::new();
     let head = format!("Subject: {subject}\r\n\r\n");
     let (mut left, mut number) = (size, 0_u64);
-    let mut line = head.clone();
+    let mut line = head;
     while left > 0 {
         line.truncate(left);
         if left == line.len() {

@@ -77,7 +77,8 @@ impl Gate {
 
     /// The store loses what is not enqueued.
     pub(crate) async fn lose_chunks(&self) {
-        for message in self.staged().clone() {
+        let staged = self.staged().clone();
+        for message in staged {
             self.model.unstage(message).await.unwrap();
         }
     }
