@@ -103,7 +103,8 @@ async fn a_missing_chunk_is_a_deferral_with_the_reason() {
 async fn a_body_that_is_not_the_one_accepted_is_not_sent() {
     let receiver = Receiver::accepting().await;
     let raw = raw();
-    let spoils: [(fn(&mut Body), &str); 3] = [
+    type Spoil = fn(&mut Body);
+    let spoils: [(Spoil, &str); 3] = [
         (
             |body| body.sha256 = "00".repeat(32),
             "the content in the queue is not what was accepted",
