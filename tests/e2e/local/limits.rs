@@ -41,8 +41,11 @@ fn a_destination_is_never_given_more_than_it_may_have() -> Result<()> {
         http(relay.admin, "PUT", "/v1/claiming", r#"{"enabled":true}"#)?;
     }
     eventually("everything has arrived", Duration::from_secs(90), || {
-        Ok(limited.arrivals().len() >= MESSAGES as usize
-            && free.arrivals().len() >= MESSAGES as usize)
+        for sink in [&limited, &free] {
+            let arrived = sink.arrivals().len();
+            ensure!(arrived >= MESSAGES as usize, "{arrived} of {MESSAGES}");
+        }
+        Ok(())
     })?;
 
     let seen = limited

@@ -131,7 +131,7 @@ fn an_address_that_cannot_be_used_is_not_shown() -> Result<()> {
     })?;
     let log = eventually("it says what is wrong", LONG, || {
         let log = site.log()?;
-        holds(log.contains("is not an address of Redis"), "not yet")?;
+        holds(log.contains("the address of Redis is wrong"), "not yet")?;
         Ok(log)
     })?;
     assert_none_is_in(&forms(REDIS_PASSWORD), &log);
