@@ -202,6 +202,18 @@ pub(crate) fn ready_pods_in(namespace: &str, selector: &str) -> Result<Vec<Pod>>
         .collect())
 }
 
+/// Waits until pods that are on their way out have gone.
+pub(crate) fn wait_until_gone(selector: &str, limit: Duration) -> Result<()> {
+    eventually(&format!("no leaving pod of {selector}"), limit, || {
+        let list = get_in(MAIL, &["pods", "-l", selector])?;
+        let leaving = items(&list)
+            .iter()
+            .filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null())
+            .count();
+        holds(leaving == 0, format_args!("{leaving} leave"))
+    })
+}
+
 /// Exactly `count` ready pods.
 pub(crate) fn wait_for_pods(selector: &str, count: usize, limit: Duration) -> Result<Vec<Pod>> {
     eventually(&format!("{count} ready pods of {selector}"), limit, || {

@@ -9,8 +9,8 @@ use kurier_test::load::Attempt;
 use kurier_test::receive::Arrival;
 
 use super::accounts::{Done, Load, run_named};
-use super::fleet::{MINUTE, RELAY_OBJECT, installed, relay_pods};
-use super::kubernetes::{MAIL, Pod, lines, logs, metric, patch};
+use super::fleet::{MINUTE, RELAY, RELAY_OBJECT, installed, relay_pods};
+use super::kubernetes::{MAIL, Pod, lines, logs, metric, patch, wait_until_gone};
 use crate::eventually::{eventually, holds};
 use crate::http;
 
@@ -78,6 +78,8 @@ pub(crate) fn completed(done: &Done, messages: usize) -> Result<BTreeMap<String,
 fn b_a_thousand_messages_arrive_byte_for_byte() -> Result<()> {
     installed()?;
     let pods = relay_pods(3)?;
+    // One that leaves may deliver some of the mail, and takes its log along.
+    wait_until_gone(RELAY, 2 * MINUTE)?;
     let run = run_named("exact");
     let load = Load::start(&run, &["--messages", "1000"])?;
     let done = load.finish(3 * MINUTE)?;

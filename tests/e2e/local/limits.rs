@@ -212,10 +212,13 @@ fn note(seen: &Mutex<Seen>, change: impl FnOnce(&mut Seen)) {
 
 fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>) -> Result<()> {
     stream.set_nodelay(true)?;
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    // Content is not always UTF-8.
+    let mut lines = BufReader::new(stream.try_clone()?).split(b'\n');
     stream.write_all(b"220 sink.example ESMTP\r\n")?;
     let mut in_content = false;
     while let Some(line) = lines.next().transpose()? {
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end_matches('\r');
         let reply: &[u8] = match line.split(' ').next().unwrap_or_default() {
             "." if in_content => {
                 in_content = false;
@@ -238,7 +241,7 @@ fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>) -> Result<()> {
             "EHLO" => {
                 let name = line.trim_start_matches("EHLO ").to_owned();
                 note(seen, |seen| seen.names.push(name));
-                b"250 sink.example\r\n"
+                b"250-sink.example\r\n250 8BITMIME\r\n"
             }
             "QUIT" => {
                 stream.write_all(b"221 2.0.0 bye\r\n")?;
